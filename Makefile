@@ -1,0 +1,31 @@
+# make demo   the whole study at tiny scale (about 15 minutes on 2 cores)
+# make test   the tests
+# make check  format, lint, types and import direction
+# Each sets up .venv first when it is missing or older than what it is made from.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STUDY_DIR ?= studies/tiny
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo test check clean
+
+demo: $(READY)
+	$(VENV)/bin/pagap study --gin_file=gin_configs/studies/tiny.gin --gin.STUDY_DIR="'$(STUDY_DIR)'"
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q tests/test_imports.py
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

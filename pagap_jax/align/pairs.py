@@ -1,0 +1,37 @@
+"""Where the pairs of an align step come from: the one thing in which online and offline differ."""
+
+from typing import Any, Protocol
+
+import jax
+from flax import struct
+from jaxtyping import Float, Int
+
+from pagap_jax.array_types import Array, RandomKey, ResponseTokens
+from pagap_jax.policies import Encoded
+
+PromptBatch = dict[str, jax.Array]  # columns of TokenPairs, B rows each
+
+
+@struct.dataclass
+class PairBatch:
+    """Two labelled responses to each prompt of a batch."""
+
+    response_a: ResponseTokens
+    response_b: ResponseTokens
+    choice: Int[Array, " B"]  # 0: a is chosen, 1: b, -1: a tie, which has no part in the loss
+    probability: Float[Array, " B"]  # the labelling model's P(a preferred), nan where unknown
+
+
+class PairSource(Protocol):
+    """A pure function, traced into the align step."""
+
+    def __call__(
+        self,
+        params: Any,
+        judge_params: Any,
+        encoded: Encoded,
+        batch: PromptBatch,
+        key: RandomKey,
+    ) -> PairBatch:
+        """Pairs for the prompts of `batch`, which `params` have `encoded`."""
+        ...

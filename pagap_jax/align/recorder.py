@@ -1,0 +1,79 @@
+"""D_online: all that an online run sampled, in order, at token level (method.md §6, App. F)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from pagap_jax.align.pairs import PairBatch
+from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
+from pagap_jax.errors import DataError
+from pagap_jax.records import CHOICE_UNKNOWN
+
+
+class StreamRecorder:
+    """Keeps each step's prompts, both responses, labels and step, row for row as in the batch.
+
+    Steps since the last checkpoint are in memory, earlier ones in a file a checkpoint; `finish`
+    makes one TFDS data set of them. A killed run forgets what came after its last checkpoint, and
+    makes the same again.
+    """
+
+    def __init__(self, stream: epath.Path, dataset: epath.Path):
+        self._stream = stream
+        self._dataset = dataset
+        self._pending: list[tuple[int, Any]] = []
+
+    def resume(self, step: int) -> None:
+        """Drops what was recorded of steps from `step` on."""
+        self._stream.mkdir(parents=True, exist_ok=True)
+        for file in self._stream.iterdir():
+            if not file.name.endswith(".npz") or int(file.stem) > step:
+                file.unlink()
+
+    def add(self, step: int, record: tuple[jax.Array, PairBatch]) -> None:
+        self._pending.append((step, record))
+
+    def flush(self) -> None:
+        """Writes the pending steps to a file named by the step after the last of them."""
+        if not self._pending:
+            return
+        steps = [step for step, _ in self._pending]
+        records = jax.device_get([record for _, record in self._pending])
+        self._pending = []
+        prompts = np.concatenate([prompt for prompt, _ in records])
+        pairs = jax.tree.map(lambda *x: np.concatenate(x), *[pairs for _, pairs in records])
+        columns = TokenPairs(
+            prompt=prompts,
+            response_a=pairs.response_a,
+            response_b=pairs.response_b,
+            choice=pairs.choice.astype(np.int8),
+            true_choice=np.full(len(prompts), CHOICE_UNKNOWN, np.int8),
+            probability=pairs.probability,
+            step=np.repeat(np.array(steps, np.int32), len(prompts) // len(steps)),
+        )
+        name = f"{steps[-1] + 1:08d}"
+        temporary = self._stream / f"{name}.tmp"
+        with temporary.open("wb") as file:
+            np.savez(file, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)})
+        temporary.replace(self._stream / f"{name}.npz")
+
+    def finish(self, vocabulary: Any, report: dict) -> None:
+        """Writes the whole stream as a TFDS data set with one split, 'train'.
+
+        Raises:
+            DataError: a step is missing from the stream.
+        """
+        if not is_complete(self._dataset):
+            parts = []
+            for path in sorted(self._stream.glob("*.npz")):
+                with path.open("rb") as file, np.load(file) as arrays:
+                    parts.append(dict(arrays))
+            stream = TokenPairs(**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
+            gaps = np.setdiff1d(np.arange(stream.step.max() + 1), stream.step)
+            if len(gaps):
+                raise DataError(f"{self._stream}: nothing recorded of step {gaps[0]}")
+            write_token_pairs(self._dataset, {"train": stream}, vocabulary, report)
+        self._stream.rmtree(missing_ok=True)

@@ -1,0 +1,140 @@
+"""The align step: pairs from a source, one loss, one update. The same program online and offline."""
+
+import dataclasses
+import enum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch
+from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
+from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
+from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
+from pagap_jax.policies import Encoded, Policy
+from pagap_jax.sampling.loop import END_ID
+from pagap_jax.train.state import TrainState
+from pagap_jax.train.step import Metrics, apply_gradients
+
+
+class Reduction(enum.Enum):
+    """Of a response's token log-probs. The paper sums; TRL's offline IPO divides by length."""
+
+    SUM = "sum"
+    MEAN = "mean"
+
+
+@struct.dataclass
+class FrozenModels:
+    """Parameters that the step reads and never changes; `judge` is None where nothing is judged."""
+
+    reference: Any
+    judge: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignStep:
+    """One update of the policy on one batch of prompts.
+
+    The policy's encoder runs once forward and once backward: its output feeds the source (which
+    takes no gradient) and the loss, and its saved residuals take the loss's gradient back.
+    """
+
+    policy: Policy
+    pair_source: PairSource
+    loss: AlignmentLoss
+    reduction: Reduction
+    optimizer: optax.GradientTransformation
+
+    def __call__(
+        self,
+        state: TrainState,
+        batch: PromptBatch,
+        learning_rate: Scalar,
+        beta: Scalar,
+        key: RandomKey,
+        frozen: FrozenModels,
+    ) -> tuple[TrainState, Metrics, PairBatch]:
+        """The next state, metrics, and the pairs for whoever records them."""
+        prompt, mask = batch["prompt"], batch["prompt"] > 0
+        hidden, encoder_gradient = jax.vjp(
+            lambda params: self.policy.encode(params, prompt).hidden, state.params
+        )
+        sample_key = jax.random.fold_in(key, state.step)
+        encoded = jax.lax.stop_gradient(Encoded(hidden, mask))
+        pairs = self.pair_source(state.params, frozen.judge, encoded, batch, sample_key)
+        # The update is compiled apart from the source, so that a replay of recorded pairs runs
+        # through the same arithmetic as the run that sampled them (App. F).
+        pairs, hidden = jax.lax.optimization_barrier((pairs, hidden))
+        responses = jnp.stack([pairs.response_a, pairs.response_b], axis=1)
+        reference = self._score(
+            frozen.reference, self.policy.encode(frozen.reference, prompt), responses
+        )
+
+        def loss_of(params, hidden):
+            scores = self._score(params, Encoded(hidden, mask), responses)
+            return pair_loss(self.loss, scores, reference, pairs, beta)
+
+        gradient = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
+        (loss, metrics), (decoder_part, hidden_gradient) = gradient(state.params, hidden)
+        (encoder_part,) = encoder_gradient(hidden_gradient)
+        gradients = jax.tree.map(jnp.add, decoder_part, encoder_part)
+        state, norms = apply_gradients(state, gradients, learning_rate, self.optimizer)
+        metrics = {"loss": loss, **metrics, **response_metrics(responses), **norms}
+        return state, metrics, pairs
+
+    def _score(self, params: Any, encoded: Encoded, responses: SampledTokens) -> SequenceLogProbs:
+        log_probs = self.policy.log_probs(params, encoded, responses)
+        if self.reduction is Reduction.MEAN:
+            return mean_log_prob(log_probs, responses > 0)
+        return sequence_log_prob(log_probs)
+
+
+def pair_loss(
+    loss: AlignmentLoss,
+    scores: SequenceLogProbs,
+    reference: SequenceLogProbs,
+    pairs: PairBatch,
+    beta: Scalar,
+) -> tuple[jax.Array, Metrics]:
+    """Mean loss over the pairs that aren't ties, and what is worth knowing of them.
+
+    Args:
+        scores: [B, 2] of the policy for responses a and b; `reference` likewise.
+    """
+    b_chosen = (pairs.choice == 1)[:, None]
+    chosen, rejected = _columns(jnp.where(b_chosen, scores[:, ::-1], scores))
+    ref_chosen, ref_rejected = _columns(jnp.where(b_chosen, reference[:, ::-1], reference))
+    weight = (pairs.choice >= 0).astype(jnp.float32)
+    total = jnp.maximum(jnp.sum(weight), 1.0)
+
+    def mean(x: jax.Array) -> jax.Array:
+        return jnp.sum(x * weight) / total
+
+    margin = log_ratio_margin(chosen, rejected, ref_chosen, ref_rejected)
+    metrics = {
+        "margin": mean(margin),
+        "accuracy": mean(margin > 0),
+        "chosen_log_prob": mean(chosen),
+        "rejected_log_prob": mean(rejected),
+        "ties": 1.0 - jnp.mean(weight),
+        "chosen_probability": mean(jnp.maximum(pairs.probability, 1.0 - pairs.probability)),
+    }
+    losses = loss.function(chosen, rejected, ref_chosen, ref_rejected, beta)
+    return mean(losses), metrics
+
+
+def response_metrics(responses: SampledTokens) -> Metrics:
+    """Lengths in tokens, the share that ended, and the number of tokens."""
+    valid = responses > 0
+    return {
+        "response_length": jnp.mean(jnp.sum(valid, axis=-1, dtype=jnp.float32)),
+        "share_finished": jnp.mean(jnp.any(responses == END_ID, axis=-1), dtype=jnp.float32),
+        "tokens": jnp.sum(valid, dtype=jnp.float32),
+    }
+
+
+def _columns(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x[:, 0], x[:, 1]

@@ -1,0 +1,92 @@
+"""`pagap JOB --gin_file=PATH --gin.NAME=VALUE`: T5X's options, and the help of each job."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from pagap_jax.configuration.gin_files import header, packaged_directory, shown_path
+from pagap_jax.configuration.suggestions import did_you_mean
+from pagap_jax.errors import ConfigError
+from pagap_jax.jobs import JOBS
+
+_USAGE = """\
+usage: pagap JOB --gin_file=PATH [--gin_file=PATH ...] [--gin.NAME=VALUE ...]
+
+  --gin_file=PATH          a gin file; later files and --gin options override earlier ones.
+                           Looked up here, in the search paths, then among the packaged files
+  --gin.NAME=VALUE         sets a macro or a parameter; strings keep their own quotes:
+                           --gin.MODEL_DIR="'/tmp/sft'" --gin.TRAIN_STEPS=500
+  --gin_search_paths=A,B   more directories in which gin files are looked up
+  --traceback              shows where an error came from
+  --help                   this page, or after JOB: what the job needs
+"""
+_OPTIONS = ("--gin_file", "--gin_search_paths", "--gin.NAME", "--traceback", "--help")
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandLine:
+    """The arguments of one job."""
+
+    job: str
+    gin_files: tuple[str, ...]
+    gin_bindings: tuple[str, ...]
+    search_paths: tuple[str, ...]
+
+
+def parse_command_line(argv: Sequence[str]) -> CommandLine:
+    """Reads `JOB --gin_file=... --gin.NAME=VALUE ...`.
+
+    Raises:
+        ConfigError: an unknown job or option, or an option without its value.
+    """
+    if not argv:
+        raise ConfigError("no job given")
+    job, *arguments = argv
+    if job not in JOBS:
+        raise ConfigError(
+            f"no job named {job!r}{did_you_mean(job, JOBS)}; the jobs are {', '.join(JOBS)}"
+        )
+    files, bindings, search_paths = [], [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--gin.") and equals and len(name) > len("--gin."):
+            bindings.append(argument.removeprefix("--gin."))
+            continue
+        if name not in ("--gin_file", "--gin_search_paths"):
+            raise ConfigError(_unknown_option(argument))
+        value = value if equals else next(remaining, "")  # both `--gin_file=X` and `--gin_file X`
+        if not value:
+            raise ConfigError(f"{name} needs a value: {name}=PATH")
+        if name == "--gin_file":
+            files.append(value)
+        else:
+            search_paths.extend(value.split(","))
+    if not files and not bindings:
+        raise ConfigError(f"no --gin_file given; `pagap {job} --help` names one")
+    return CommandLine(job, tuple(files), tuple(bindings), tuple(search_paths))
+
+
+def usage() -> str:
+    """What `pagap --help` prints."""
+    width = max(map(len, JOBS))
+    jobs = "\n".join(f"  {name:{width}}  {job.description}" for name, job in JOBS.items())
+    return f"{_USAGE}\njobs:\n{jobs}\n"
+
+
+def job_usage(job: str) -> str:
+    """What `pagap JOB --help` prints: the header of the job's gin file says what it requires."""
+    directory = packaged_directory()
+    gin_files = sorted(directory.glob("studies/*.gin" if job == "study" else f"jobs/{job}*.gin"))
+    pages = [f"usage: pagap {job} --gin_file=PATH [--gin.NAME=VALUE ...]\n\n"]
+    pages.append(f"{JOBS[job].description}\n")
+    for path in gin_files:
+        pages.append(f"\n{shown_path(path)}\n")
+        pages.extend(f"  {line}".rstrip() + "\n" for line in header(path.read_text("utf-8")))
+    return "".join(pages)
+
+
+def _unknown_option(argument: str) -> str:
+    name = argument.partition("=")[0]
+    if name.startswith("--gin."):
+        return f"{argument}: expected --gin.NAME=VALUE"
+    return f"unknown option {argument!r}{did_you_mean(name, _OPTIONS)}"

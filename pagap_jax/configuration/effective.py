@@ -1,0 +1,113 @@
+"""A job's configuration after the checks: bound into gin, as text, and as a fingerprint."""
+
+import enum
+import hashlib
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import gin
+
+from pagap_jax.configuration import registry
+from pagap_jax.configuration.annotations import Target
+from pagap_jax.configuration.checking import Checked
+from pagap_jax.configuration.statements import Macro, Statement, read_statements
+
+# What `run_job` gives to a job whose function has a parameter of this name; gin can't bind them.
+INJECTED = ("fingerprint", "config_text", "run_job")
+# A macro that ends so says where something lies, not what it is: the same study in another
+# directory has the same fingerprints. What a path holds has a fingerprint of its own.
+PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
+
+
+class Configuration:
+    """What gin files and overrides say about one job, already checked and bound into gin."""
+
+    def __init__(self, checked: Checked) -> None:
+        self._checked = checked
+
+    @property
+    def place_macros(self) -> tuple[str, ...]:
+        """Names of the macros that say where things lie."""
+        return tuple(name for name in self._checked.macros if name.endswith(PLACES))
+
+    def operative_config_text(self, exclude_keys: Collection[str] = ()) -> str:
+        """Every parameter that the job and what it is given will see, one a line, sorted.
+
+        Macros are filled in and literal defaults written out, so that two ways to say the same
+        give the same text.
+
+        Args:
+            exclude_keys: macros to leave as %NAME, and 'configurable.parameter' keys to leave out.
+        """
+        lines = []
+        for (scope, _), (configurable, in_force) in self._checked.reached.items():
+            prefix = "".join(f"{part}/" for part in scope) + configurable.name
+            for name, parameter in configurable.parameters.items():
+                key = f"{prefix}.{name}"
+                if key in exclude_keys or name in INJECTED:
+                    continue
+                if name in in_force:
+                    value = self._checked.resolve(in_force[name], scope, keep=exclude_keys)
+                elif parameter.default is inspect.Parameter.empty:
+                    continue  # its caller gives it
+                else:
+                    value = parameter.default
+                lines.append(f"{key} = {_canonical(value)}")
+        return "\n".join(sorted(lines)) + "\n"
+
+    def fingerprint(self, exclude_keys: Collection[str] = ()) -> str:
+        """12 hex digits of the SHA-256 of `operative_config_text(exclude_keys)`."""
+        text = self.operative_config_text(exclude_keys)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parse(
+    job_function: Callable,
+    gin_files: Sequence[str] = (),
+    gin_bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+) -> Configuration:
+    """Clears gin, then reads, checks and binds the configuration of one job.
+
+    Args:
+        job_function: a gin configurable function; its module is imported already.
+        gin_files: paths, in the order in which they apply.
+        gin_bindings: 'NAME=VALUE' each, as they follow `--gin.`; they apply last.
+        search_paths: directories in which gin files are looked up too.
+
+    Raises:
+        ConfigError: anything that gin wouldn't read or would silently ignore; names file:line or
+            the option.
+    """
+    gin.clear_config()
+    statements = read_statements(gin_files, gin_bindings, search_paths)
+    checked = Checked(job_function, statements, INJECTED)
+    in_force = [*checked.macros.values(), *checked.bindings.values()]
+    gin.parse_config([_as_gin(statement) for statement in in_force])
+    return Configuration(checked)
+
+
+def _as_gin(statement: Statement) -> str:
+    """The statement on one line; values print as gin reads them."""
+    return f"{statement.key} = {statement.value!r}"
+
+
+def _canonical(value: Any) -> str:
+    """A value as text that is the same in every process."""
+    if isinstance(value, dict):
+        items = sorted((_canonical(key), _canonical(item)) for key, item in value.items())
+        return "{" + ", ".join(f"{key}: {item}" for key, item in items) + "}"
+    if isinstance(value, list | tuple):
+        inside = ", ".join(map(_canonical, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    if isinstance(value, Target | Macro | str | bytes | int | float | type(None)):
+        return str(value) if isinstance(value, enum.Enum) else repr(value)
+    if value is registry.REQUIRED:
+        return "%gin.REQUIRED"
+    if isinstance(value, enum.Enum):
+        return str(value)
+    if callable(value) and (configurable := registry.of_function(value)):
+        return f"@{configurable.name}"
+    named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,55 @@
+"""Runs one job from its command line; several may run one after another in one process."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+
+from pagap_jax.configuration.command_line import parse_command_line
+from pagap_jax.configuration.effective import parse
+from pagap_jax.jobs import JOBS
+
+
+def run_job(argv: Sequence[str]) -> None:
+    """Parses `argv`, configures the job afresh and runs it to its end.
+
+    A job's function may have the parameters `fingerprint` (of its configuration, places left
+    out), `config_text` (what the fingerprint is taken of) and `run_job` (this function, for the
+    study, which may not import it).
+
+    Args:
+        argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
+
+    Raises:
+        PagapError: as the job raises it, without what gin adds to a message.
+    """
+    command = parse_command_line(argv)
+    function = load_job(command.job)
+    configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
+    places = configuration.place_macros
+    offered = {
+        "fingerprint": configuration.fingerprint(places),
+        "config_text": configuration.operative_config_text(places),
+        "run_job": run_job,
+    }
+    wanted = inspect.signature(function).parameters
+    error = None
+    try:
+        function(**{name: value for name, value in offered.items() if name in wanted})
+    except Exception as raised:
+        error = _without_gin(raised)
+    if error is not None:  # outside of `except`, so that gin's copies aren't shown as its context
+        raise error
+
+
+def load_job(name: str) -> Callable:
+    """The gin configurable function of a job; its module is imported on the way."""
+    module, _, function = JOBS[name].function.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _without_gin(error: BaseException) -> BaseException:
+    """The error as it was raised: gin re-raises a copy, of a type of its own, per configurable."""
+    while type(error).__init__.__qualname__.startswith("augment_exception_message_and_reraise"):
+        assert error.__context__ is not None
+        error = error.__context__
+    return error

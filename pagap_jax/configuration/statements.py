@@ -1,0 +1,177 @@
+"""Reads gin files and command-line bindings into statements that know where they stand."""
+
+import dataclasses
+import importlib
+import io
+import re
+import tokenize
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gin import config_parser
+
+from pagap_jax.configuration.gin_files import find_gin_file, provided_macros, shown_path
+from pagap_jax.errors import ConfigError
+
+_VALUES = "a number, True, False, None, a 'string', a list, %MACRO or @reference"
+_UNQUOTED = re.compile(r"[^\s'\"\[\](){}%@,][^'\"\[\](){}%@]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """`@scopes/selector`, or `@scopes/selector()` when evaluated."""
+
+    scopes: tuple[str, ...]
+    selector: str
+    evaluate: bool
+
+    def __repr__(self) -> str:
+        """As gin writes it."""
+        return "@" + "/".join((*self.scopes, self.selector)) + ("()" if self.evaluate else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Macro:
+    """`%name`: a macro, or one of gin's constants."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        """As gin writes it."""
+        return "%" + self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Statement:
+    """One binding as it stands in a file or on the command line; a macro has no parameter."""
+
+    scope: str
+    selector: str
+    parameter: str
+    value: Any
+    origin: str  # 'file:line', or '--gin.NAME=VALUE' as given
+    on_command_line: bool = False
+    announced: bool = False  # as what its file provides, be it used or not
+
+    @property
+    def key(self) -> str:
+        """What is bound, as gin writes it."""
+        name = f"{self.selector}.{self.parameter}" if self.parameter else self.selector
+        return f"{self.scope}/{name}" if self.scope else name
+
+
+class _Delegate(config_parser.ParserDelegate):
+    """Keeps references as they are written: names are looked up once everything is read."""
+
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
+        *scopes, selector = scoped_configurable_name.split("/")
+        return Reference(tuple(scopes), selector, evaluate)
+
+    def macro(self, macro_name: str) -> Macro:
+        return Macro(macro_name)
+
+
+def read_statements(
+    gin_files: Sequence[str], gin_bindings: Sequence[str], search_paths: Sequence[str] = ()
+) -> list[Statement]:
+    """All bindings in the order in which they apply: files with their includes, then the rest.
+
+    Modules that the files import are imported.
+
+    Args:
+        gin_files: paths, looked up as `find_gin_file` says.
+        gin_bindings: 'NAME=VALUE' each, as they follow `--gin.`.
+        search_paths: directories in which files and includes are looked up too.
+
+    Raises:
+        ConfigError: a file isn't found, isn't gin, or includes itself.
+    """
+    statements: list[Statement] = []
+    for name in gin_files:
+        path = find_gin_file(name, search_paths, wanted_by=f"--gin_file={name}")
+        statements.extend(_read_file(path, search_paths, including=()))
+    for binding in gin_bindings:
+        statements.append(_read_binding(binding))
+    return statements
+
+
+def _read_file(
+    path: Path, search_paths: Sequence[str], including: tuple[Path, ...]
+) -> Iterator[Statement]:
+    shown = shown_path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{shown}: can't be read: {error}") from error
+    provided = provided_macros(text)
+    for parsed in _parse(text, shown):
+        origin = f"{shown}:{parsed.location.line_num}"
+        if isinstance(parsed, config_parser.BindingStatement):
+            statement = _statement(parsed, origin)
+            announced = not statement.parameter and statement.selector in provided
+            yield dataclasses.replace(statement, announced=announced)
+        elif isinstance(parsed, config_parser.ImportStatement):
+            _import(parsed, origin)
+        elif isinstance(parsed, config_parser.IncludeStatement):
+            included = find_gin_file(parsed.filename, search_paths, wanted_by=origin)
+            if included.resolve() in (*including, path.resolve()):
+                raise ConfigError(f"{origin}: {parsed.filename!r} includes itself")
+            yield from _read_file(included, search_paths, (*including, path.resolve()))
+
+
+def _read_binding(binding: str) -> Statement:
+    origin = f"--gin.{binding}"
+    parsed = list(_parse(binding, origin))
+    if len(parsed) != 1 or not isinstance(parsed[0], config_parser.BindingStatement):
+        raise ConfigError(f"{origin}: expected one --gin.NAME=VALUE")
+    return dataclasses.replace(_statement(parsed[0], origin), on_command_line=True)
+
+
+def _parse(text: str, shown: str) -> list[Any]:
+    """All statements of a file, or of one binding from the command line."""
+    try:
+        return list(config_parser.ConfigParser(io.StringIO(text), _Delegate()))
+    except (SyntaxError, tokenize.TokenError, ValueError) as error:
+        raise ConfigError(_syntax_message(error, text, shown)) from error
+
+
+def _statement(parsed: config_parser.BindingStatement, origin: str) -> Statement:
+    scope, selector, parameter, value, _ = parsed
+    if not parameter and scope:  # a macro's scope is part of its name
+        scope, selector = "", f"{scope}/{selector}"
+    return Statement(scope, selector, parameter, value, origin)
+
+
+def _import(parsed: config_parser.ImportStatement, origin: str) -> None:
+    if parsed.module.startswith("__gin__"):
+        raise ConfigError(f"{origin}: gin's dynamic registration isn't supported")
+    package, _, name = parsed.module.rpartition(".")
+    try:
+        module = importlib.import_module(package if parsed.is_from else parsed.module)
+        if parsed.is_from and not hasattr(module, name):
+            importlib.import_module(parsed.module)
+    except ImportError as error:
+        raise ConfigError(f"{origin}: can't import {parsed.module}: {error}") from error
+
+
+def _syntax_message(error: Exception, text: str, shown: str) -> str:
+    """What gin's parser choked on, with the line, and with quotes where they are missing."""
+    on_command_line = shown.startswith("--gin.")
+    line_number = getattr(error, "lineno", None)
+    if isinstance(error, tokenize.TokenError):
+        line_number = min(error.args[1][0], len(text.splitlines()) or 1)
+    lines = text.splitlines()
+    line = lines[line_number - 1].strip() if line_number and line_number <= len(lines) else text
+    key, equals, value = (part.strip() for part in line.partition("="))
+    origin = shown if on_command_line or not line_number else f"{shown}:{line_number}"
+    if not equals or not _UNQUOTED.fullmatch(value):
+        reason = str(error.args[0]).splitlines()[0].rstrip(". ")
+        return f"{origin}: not gin ({reason})" + ("" if on_command_line else f": {line}")
+    if value.capitalize() in ("True", "False", "None"):
+        return f"{origin}: {key} = {value}; did you mean {value.capitalize()}?"
+    quoted = f"--gin.{key}=\"'{value}'\"" if on_command_line else f"{key} = '{value}'"
+    return (
+        f"{origin}: can't read the value {value} of {key}: expected {_VALUES}; "
+        f"a string keeps its own quotes: {quoted}"
+    )

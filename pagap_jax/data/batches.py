@@ -1,0 +1,74 @@
+"""Which examples are in a batch: a function of (seed, step), whatever the number of processes.
+
+Nothing is carried from step to step, so that resuming costs the same at any step and a run that
+was killed sees the batches it would have seen.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from pagap_jax.data.stored import TokenPairs
+from pagap_jax.errors import ConfigError, DataError
+
+
+def batch_indices(
+    num_examples: int, batch_size: int, step: int, seed: int, shuffle: bool = True
+) -> np.ndarray:
+    """Indices of the examples in the batch of `step`, int64[batch_size].
+
+    Batches are cut from the epochs laid end to end, so they run across an epoch's border and no
+    example is left out when the batch doesn't divide the data set.
+
+    Args:
+        num_examples: in the data set, E.
+        batch_size: of all processes together.
+        step: from 0.
+        seed: not negative.
+        shuffle: an own permutation each epoch; otherwise the recorded order, which then repeats.
+
+    Raises:
+        DataError: the data set is smaller than one batch.
+    """
+    if num_examples < batch_size:
+        raise DataError(
+            f"data set: found {num_examples} examples, expected at least one batch of {batch_size}"
+        )
+    first = int(step) * batch_size
+    positions = np.arange(first, first + batch_size, dtype=np.int64)
+    if not shuffle:
+        return positions % num_examples
+    # At most two epochs: a batch isn't longer than the data set.
+    epochs = range(first // num_examples, (first + batch_size - 1) // num_examples + 1)
+    orders = np.concatenate([_permutation(num_examples, seed, epoch) for epoch in epochs])
+    return orders[positions - epochs[0] * num_examples]
+
+
+@functools.lru_cache(maxsize=8)  # this epoch's and the next's, of the few data sets a job reads
+def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
+    permutation = generator.permutation(num_examples).astype(np.int64)
+    permutation.setflags(write=False)
+    return permutation
+
+
+def process_slice(indices: np.ndarray, process_index: int, process_count: int) -> np.ndarray:
+    """The part of a batch that one process feeds: contiguous, in the order of the processes.
+
+    Raises:
+        ConfigError: the batch doesn't divide by the processes.
+    """
+    size, left = divmod(len(indices), process_count)
+    if left:
+        raise ConfigError(
+            f"batch size: found {len(indices)}, expected a multiple of {process_count} processes"
+        )
+    return indices[process_index * size : (process_index + 1) * size]
+
+
+def take(pairs: TokenPairs, indices: np.ndarray) -> TokenPairs:
+    """The pairs at `indices`, in that order."""
+    return TokenPairs(
+        **{f.name: getattr(pairs, f.name)[indices] for f in dataclasses.fields(pairs)}
+    )

@@ -1,0 +1,99 @@
+"""Vocabularies, all with T5's ids (pad 0, end 1, unknown 2), and what their top ids stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING
+
+import gin
+
+from pagap_jax.errors import ConfigError
+
+if TYPE_CHECKING:  # seqio brings TensorFlow, which takes seconds to import
+    import seqio
+
+PAD_ID, END_ID, UNKNOWN_ID = 0, 1, 2
+TICKETS_MODEL = pathlib.Path(__file__).parent / "assets" / "tickets.model"
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """Ids that only preference models read or write: T5's sentinels, from the last one down.
+
+    A T5 checkpoint has embeddings for them and gives them no meaning inside a text, so any T5
+    checkpoint can initialise a preference model.
+    """
+
+    marker_a: int  # stands in front of response a in a preference model's input
+    marker_b: int
+    verdict_a: int  # logit of verdict_a minus that of verdict_b: the preference score
+    verdict_b: int
+    tag_ok_a: int  # of a word of response a, in pretraining: it's as written
+    tag_bad_a: int  # it was replaced
+    tag_ok_b: int
+    tag_bad_b: int
+
+
+NUM_SPECIAL_IDS = len(dataclasses.fields(SpecialIds))
+
+
+def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
+    """The special ids of a vocabulary: its size - 1, - 2, and so on.
+
+    Raises:
+        ConfigError: the vocabulary has too few extra ids, so that words would be taken.
+    """
+    if vocabulary.extra_ids < NUM_SPECIAL_IDS:
+        raise ConfigError(
+            f"vocabulary {type(vocabulary).__name__}: found {vocabulary.extra_ids} extra ids, "
+            f"expected at least {NUM_SPECIAL_IDS}"
+        )
+    return SpecialIds(*(vocabulary.vocab_size - 1 - i for i in range(NUM_SPECIAL_IDS)))
+
+
+def sampleable_size(vocabulary: seqio.Vocabulary) -> int:
+    """Ids in [1, size) may be sampled: not pad, and no extra id, which a text never holds."""
+    return vocabulary.vocab_size - vocabulary.extra_ids
+
+
+@gin.configurable
+def tickets_vocabulary() -> seqio.SentencePieceVocabulary:
+    """The words of the built-in task, one id each."""
+    return sentencepiece_vocabulary(TICKETS_MODEL, extra_ids=NUM_SPECIAL_IDS)
+
+
+@gin.configurable
+def byte_vocabulary() -> seqio.ByteVocabulary:
+    """The bytes of UTF-8, for data that has no vocabulary of its own."""
+    import seqio
+
+    return seqio.ByteVocabulary(extra_ids=NUM_SPECIAL_IDS)
+
+
+@gin.configurable
+def sentencepiece_vocabulary(
+    path: str | pathlib.Path, extra_ids: int = 100
+) -> seqio.SentencePieceVocabulary:
+    """A sentencepiece model from a file, local or remote; T5's own has 100 extra ids.
+
+    Raises:
+        ConfigError: no such file, not a sentencepiece model, or other ids than T5's.
+    """
+    import seqio
+    import tensorflow as tf
+
+    if not tf.io.gfile.exists(path):
+        raise ConfigError(f"sentencepiece model {path}: no such file")
+    vocabulary = seqio.SentencePieceVocabulary(str(path), extra_ids=extra_ids)
+    try:
+        tokenizer = vocabulary.tokenizer
+    except Exception as error:  # protobuf and sentencepiece raise several kinds
+        raise ConfigError(f"{path}: not a sentencepiece model ({error})") from error
+    found = (tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id())
+    if found != (PAD_ID, END_ID, UNKNOWN_ID):
+        raise ConfigError(
+            f"sentencepiece model {path}: found pad, end, unknown {found}, "
+            f"expected {(PAD_ID, END_ID, UNKNOWN_ID)} as T5 has them"
+        )
+    return vocabulary

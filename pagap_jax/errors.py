@@ -1,0 +1,37 @@
+"""Errors that end a job with one clear message, and the exit code that says what to do next."""
+
+
+class PagapError(Exception):
+    """Base of every error that is shown to the user as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(PagapError):
+    """A gin file, binding, path or checkpoint doesn't fit; names the file and line or key."""
+
+    exit_code = 2
+
+
+class DataError(PagapError):
+    """A data file doesn't hold what was expected; names the file, line and field."""
+
+    exit_code = 2
+
+
+class GateError(PagapError):
+    """A stage of a study missed a bar that everything after it needs."""
+
+    exit_code = 2
+
+
+class NotANumberError(PagapError):
+    """A loss or a gradient stopped being a number; names the step and the examples."""
+
+    exit_code = 3
+
+
+class RetryError(PagapError):
+    """Preempted, or a resource was away for a moment: the same command may succeed."""
+
+    exit_code = 42

@@ -1,0 +1,158 @@
+"""Preference optimisation of the policy, online or offline (method.md §4): one job, one step.
+
+In: π_sft, pairs (online uses their prompts alone) and, online, a preference model. Out: policy
+checkpoints and, online, D_online.
+"""
+
+import enum
+from typing import Any
+
+import gin
+import jax
+import numpy as np
+
+from pagap_jax.align.offline import offline_pairs
+from pagap_jax.align.online import OnlinePairs
+from pagap_jax.align.recorder import StreamRecorder
+from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
+from pagap_jax.data.vocabulary import special_ids
+from pagap_jax.jobs.inputs import batch_at, build_policy, check_model_fits, open_pairs
+from pagap_jax.losses.alignment import AlignmentLoss
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import (
+    batch_sharding,
+    check_batch_size,
+    make_mesh,
+    put_batch,
+    replicated,
+)
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.train.checkpoints import restore_params
+from pagap_jax.train.loop import TrainLoop
+from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.state import abstract_params, abstract_state, init_state
+
+
+class DataOrder(enum.Enum):
+    """Of the batches: an own permutation each epoch, or as recorded (to replay D_online)."""
+
+    SHUFFLED = "shuffled"
+    RECORDED = "recorded"
+
+
+@gin.configurable
+class Online:
+    """Pairs sampled from the policy at each step and labelled by this preference model."""
+
+    def __init__(
+        self,
+        judge: T5Config,
+        judge_checkpoint_path: str,
+        input_length: int,
+        sampling: SamplingMethod,
+    ):
+        self.judge = judge
+        self.judge_checkpoint_path = judge_checkpoint_path
+        self.input_length = input_length
+        self.sampling = sampling
+
+
+@gin.configurable
+def align(
+    model_dir: str,
+    pairs_dir: str,
+    vocabulary: Any,
+    model: T5Config,
+    initial_checkpoint_path: str,
+    method: str,
+    loss: str,
+    beta: float,
+    learning_rate: LearningRate,
+    optimizer: Any,
+    loop: TrainLoop,
+    batch_size: int,
+    seed: int,
+    online: Online | None = None,
+    reduction: str = "sum",
+    data_order: str = "shuffled",
+    num_partitions: int = 1,
+    fingerprint: str = "",
+) -> dict:
+    """Optimises the policy from π_sft, which is the reference as well.
+
+    Args:
+        method: what rows and figures call this run: 'online', 'offline', 'golden', 'replay'.
+        online: where responses come from; None takes the data set's own pairs (offline).
+        loss: 'ipo', 'ipo_margin', 'dpo', 'slic' or 'bo2'.
+        batch_size: prompts a step, one pair each.
+    """
+    parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
+    if online:
+        parents["judge"] = online.judge_checkpoint_path
+    run = RunDirectory(model_dir, "align", fingerprint, parents)
+    if (done := run.result()) is not None:
+        return done
+    with run.locked():
+        mesh = make_mesh(num_partitions)
+        check_batch_size(batch_size, mesh)
+        pairs = open_pairs(pairs_dir, "train", vocabulary)
+        policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
+        source, judge_params = build_source(online, policy, vocabulary, mesh)
+        step = AlignStep(
+            policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer
+        )
+        shuffle = DataOrder(data_order) is DataOrder.SHUFFLED
+        abstract = abstract_params(policy.transformer, mesh)
+        reference = restore_params(initial_checkpoint_path, abstract)
+        abstract = abstract_state(abstract, optimizer, mesh)
+        compiled = compile_align_step(step, abstract, mesh)
+        frozen, key = FrozenModels(reference, judge_params), jax.random.key(seed)
+
+        def one_step(state, index):
+            batch = put_batch(batch_at(pairs, batch_size, index, seed, shuffle), mesh)
+            rates = (learning_rate.at(index), np.float32(beta))
+            state, metrics, made = compiled(state, batch, *rates, key, frozen)
+            return state, metrics, (batch["prompt"], made)
+
+        recorder = StreamRecorder(run.path / "stream", run.path / "d_online") if online else None
+        facts = {
+            "method": method, "loss": loss, "reduction": reduction, "beta": beta,
+            "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
+        }  # fmt: skip
+        with jax.set_mesh(mesh):
+            loop.run(run, lambda: init_state(reference, optimizer, mesh), abstract, one_step,
+                     recorder)
+        if recorder:
+            recorder.finish(vocabulary, facts)
+        return run.finish(facts)
+
+
+def build_source(online: Online | None, policy, vocabulary, mesh):
+    """The pair source and the parameters that it judges with (none offline)."""
+    if online is None:
+        return offline_pairs, None
+    check_model_fits(online.judge, vocabulary)
+    judge = PreferenceModel(
+        Transformer(online.judge), special_ids(vocabulary), online.input_length
+    )
+    params = restore_params(
+        online.judge_checkpoint_path, abstract_params(judge.transformer, mesh)
+    )
+    return OnlinePairs(policy, judge, online.sampling), params
+
+
+def compile_align_step(step: AlignStep, abstract, mesh):
+    """Jits the step with explicit shardings. Rates, β, key and frozen models are arguments: a sweep
+    over them compiles once."""
+    state = jax.tree.map(lambda x: x.sharding, abstract)
+    whole = replicated(mesh)
+    return jax.jit(
+        step,
+        # None: frozen models stay where they were restored to.
+        in_shardings=(state, batch_sharding(mesh), whole, whole, whole, None),
+        out_shardings=(state, whole, whole),
+        donate_argnums=0,
+    )

@@ -1,0 +1,122 @@
+"""Measures every checkpoint of a run: KL, win rate, classification, log-prob shift (method.md §5).
+
+In: a policy's run, π_sft, golden responses, D_golden, both preference models. Out: rows.jsonl.
+"""
+
+import json
+from typing import Any
+
+import gin
+from etils import epath
+
+from pagap_jax.data.vocabulary import special_ids
+from pagap_jax.errors import ConfigError
+from pagap_jax.evaluation.examine import Examination
+from pagap_jax.evaluation.judging import Judge
+from pagap_jax.jobs.inputs import build_policy, check_model_fits, choose_prompts, open_pairs
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.records import EvalRow, row_to_dict
+from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result
+from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.train.checkpoints import restore_params, saved_steps
+from pagap_jax.train.state import abstract_params
+
+RUN_FACTS = ("method", "loss", "reduction", "beta", "learning_rate", "train_steps", "seed")
+
+
+@gin.configurable
+def evaluate(
+    model_dir: str,
+    policy_dir: str,
+    reference_checkpoint_path: str,
+    golden_responses_dir: str,
+    golden_pairs_dir: str,
+    vocabulary: Any,
+    model: T5Config,
+    golden: T5Config,
+    golden_checkpoint_path: str,
+    proxy: T5Config,
+    proxy_checkpoint_path: str,
+    golden_input_length: int,
+    proxy_input_length: int,
+    sampling: SamplingMethod,
+    kl_prompts: int,
+    classification_pairs: int,
+    batch_size: int,
+    seed: int,
+    study: str = "",
+    study_dir: str = "",
+    last_checkpoint_only: bool = False,
+    num_partitions: int = 1,
+    fingerprint: str = "",
+) -> dict:
+    """Writes a row for each checkpoint of the policy's run.
+
+    Args:
+        golden_responses_dir: of `sample_pairs` with the golden policy; its prompts are the win-rate
+            prompts, its responses a the fixed baseline.
+        golden_pairs_dir: D_golden.
+        kl_prompts: of those prompts, how many KL and self-classification take.
+        study_dir: checkpoints are named relative to it.
+    """
+    parents = {"policy": policy_dir, "reference": reference_checkpoint_path,
+               "golden_responses": golden_responses_dir, "golden_pairs": golden_pairs_dir,
+               "golden": golden_checkpoint_path, "proxy": proxy_checkpoint_path}  # fmt: skip
+    run = RunDirectory(model_dir, "evaluate", fingerprint, parents)
+    if (done := run.result()) is not None:
+        return done
+    facts = read_result(policy_dir)
+    if facts is None:
+        raise ConfigError(f"{policy_dir} holds no finished run of a policy")
+    with run.locked():
+        for judge in (golden, proxy):
+            check_model_fits(judge, vocabulary)
+        mesh = make_mesh(num_partitions)
+        responses = open_pairs(golden_responses_dir, "train", vocabulary)
+        policy = build_policy(model, vocabulary, responses.response_a.shape[1])
+        abstract = abstract_params(policy.transformer, mesh)
+
+        def build_judge(config: T5Config, checkpoint: str, input_length: int) -> Judge:
+            judge = PreferenceModel(Transformer(config), special_ids(vocabulary), input_length)
+            params = restore_params(checkpoint, abstract_params(judge.transformer, mesh))
+            return Judge.compiled(judge, params, mesh, batch_size)
+
+        pairs = open_pairs(golden_pairs_dir, "train", vocabulary)
+        examine = Examination(
+            policy=policy,
+            reference=restore_params(reference_checkpoint_path, abstract),
+            golden=build_judge(golden, golden_checkpoint_path, golden_input_length),
+            proxy=build_judge(proxy, proxy_checkpoint_path, proxy_input_length),
+            golden_responses=responses,
+            golden_pairs=choose_prompts(pairs, classification_pairs, seed),
+            kl_prompts=kl_prompts,
+            sampling=sampling,
+            mesh=mesh,
+            batch_size=batch_size,
+            seed=seed,
+        ).compiled()
+        rows = []
+        steps = saved_steps(policy_dir)
+        for step in steps[-1:] if last_checkpoint_only else steps:
+            path = epath.Path(policy_dir) / "checkpoints" / str(step)
+            rows.append(
+                EvalRow(
+                    study=study,
+                    run=epath.Path(policy_dir).name,
+                    step=step,
+                    checkpoint=_relative(path, study_dir),
+                    fingerprint=fingerprint_of(policy_dir),
+                    **{name: facts[name] for name in RUN_FACTS},
+                    **examine(restore_params(str(path), abstract)),
+                )
+            )
+        text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
+        (run.path / "rows.jsonl").write_text(text)
+        return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
+
+
+def _relative(path: epath.Path, folder: str) -> str:
+    return path.relative_to(folder).as_posix() if folder else path.as_posix()

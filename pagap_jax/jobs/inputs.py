@@ -1,0 +1,62 @@
+"""What jobs open before they work: pairs that fit the vocabulary and the model, and their batches."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from pagap_jax.data.batches import batch_indices, take
+from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata, read_token_pairs
+from pagap_jax.data.vocabulary import sampleable_size
+from pagap_jax.errors import ConfigError
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.policies import Policy
+
+
+def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> TokenPairs:
+    """A split of a data set that was made with this vocabulary.
+
+    Raises:
+        ConfigError: it was made with another; names both.
+        DataError: it can't be read.
+    """
+    found, expected = read_metadata(pairs_dir)["vocabulary"], describe_vocabulary(vocabulary)
+    if found != expected:
+        raise ConfigError(
+            f"{pairs_dir} was tokenised with {found}, this job's vocabulary is {expected}"
+        )
+    return read_token_pairs(pairs_dir, split)
+
+
+def check_model_fits(model: T5Config, vocabulary: Any) -> None:
+    """Raises ConfigError where the vocabulary has ids for which the model has no embedding."""
+    if vocabulary.vocab_size > model.vocab_size:
+        raise ConfigError(
+            f"the vocabulary has {vocabulary.vocab_size} ids, the model's vocab_size is"
+            f" {model.vocab_size}: it must be at least as large"
+        )
+
+
+def build_policy(model: T5Config, vocabulary: Any, response_length: int) -> Policy:
+    """A policy around a T5, never to sample what the vocabulary has no text for."""
+    check_model_fits(model, vocabulary)
+    return Policy(Transformer(model), sampleable_size(vocabulary), response_length)
+
+
+def batch_at(
+    pairs: TokenPairs, batch_size: int, step: int, seed: int, shuffle: bool = True
+) -> dict[str, np.ndarray]:
+    """The columns of one training batch, a function of (seed, step)."""
+    return columns(take(pairs, batch_indices(len(pairs), batch_size, step, seed, shuffle)))
+
+
+def columns(pairs: TokenPairs) -> dict[str, np.ndarray]:
+    """Pairs as a dictionary of arrays, which is what a jitted function takes."""
+    return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
+
+
+def choose_prompts(pairs: TokenPairs, number: int, seed: int) -> TokenPairs:
+    """`number` of the pairs, chosen by the seed alone (§4.1); all where there are fewer."""
+    order = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
+    return take(pairs, np.sort(order.permutation(len(pairs))[:number]))

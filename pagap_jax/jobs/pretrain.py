@@ -1,0 +1,142 @@
+"""Pretraining of the tiny T5s that ship with the package (not from the paper).
+
+In: a data set of token pairs (labels unused). Out: a checkpoint any job can start from.
+Two runs: tags first, then tags and verdicts from that checkpoint (tiny_study §11).
+"""
+
+import functools
+import json
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pagap_jax.data.batches import batch_indices
+from pagap_jax.data.corruption import category_table, replace_words
+from pagap_jax.data.stored import read_token_pairs
+from pagap_jax.data.tickets import word_categories
+from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
+from pagap_jax.errors import GateError
+from pagap_jax.losses.pretraining import tag_loss, verdict_loss
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.train.checkpoints import save_params
+from pagap_jax.train.loop import TrainLoop
+from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.supervised import train_supervised
+
+REPLACED_SHARE = 0.2
+BATCH_COLUMNS = ("prompt", "response_a", "response_b", "replaced_a", "replaced_b")
+
+
+@gin.configurable
+def pretrain(
+    model_dir: str,
+    pairs_dir: str,
+    model: T5Config,
+    input_length: int,
+    learning_rate: LearningRate,
+    loop: TrainLoop,
+    batch_size: int,
+    seed: int,
+    optimizer,
+    verdict_weight: float = 0.0,
+    max_final_loss: float | None = None,
+    initial_checkpoint_path: str | None = None,
+    num_partitions: int = 1,
+    fingerprint: str = "",
+) -> dict:
+    """Teaches a tiny T5 to spot replaced words and, with a weight, to name the better response.
+
+    Args:
+        verdict_weight: of the verdict; above 0 the tags also tell the two responses apart.
+        max_final_loss: mean of the last row of metrics must not be above (a plateau of the tags
+            looks like convergence, and a model from before its end is worth nothing).
+
+    Raises:
+        GateError: the final loss is above `max_final_loss`.
+    """
+    parents = {"pairs": pairs_dir}
+    if initial_checkpoint_path:
+        parents["initial"] = initial_checkpoint_path
+    run = RunDirectory(model_dir, "pretrain", fingerprint, parents)
+    if (done := run.result()) is not None:
+        return done
+    with run.locked():
+        vocabulary = tickets_vocabulary()
+        pairs = read_token_pairs(pairs_dir, "train")
+        transformer = Transformer(model)
+        judge = PreferenceModel(transformer, special_ids(vocabulary), input_length)
+        table = category_table(
+            word_categories(), lambda word: vocabulary.encode(word)[0], model.vocab_size
+        )
+
+        def batch_at(step: int) -> dict[str, np.ndarray]:
+            index = batch_indices(len(pairs), batch_size, step, seed)
+            rng = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
+            a, replaced_a = replace_words(pairs.response_a[index], table, REPLACED_SHARE, rng)
+            b, replaced_b = replace_words(pairs.response_b[index], table, REPLACED_SHARE, rng)
+            arrays = (pairs.prompt[index], a, b, replaced_a, replaced_b)
+            return dict(zip(BATCH_COLUMNS, arrays, strict=True))
+
+        state = train_supervised(
+            run,
+            transformer=transformer,
+            mesh=make_mesh(num_partitions),
+            loss_function=functools.partial(pretraining_loss, judge, verdict_weight),
+            batch_at=batch_at,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            loop=loop,
+            seed=seed,
+            initial_checkpoint_path=initial_checkpoint_path,
+        )
+        loss = last_logged(run, "tag_loss")
+        if max_final_loss is not None and loss > max_final_loss:
+            raise GateError(
+                f"pretraining ended at a tag loss of {loss:.3f}, needs {max_final_loss}:"
+                " still on its plateau; train longer or take another seed"
+            )
+        # Half the size at no cost that could be measured: it is only a place to start from.
+        save_params(run.path / "export", jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
+        return run.finish({"tag_loss": loss})
+
+
+def pretraining_loss(judge: PreferenceModel, verdict_weight: float, params, batch, key):
+    """Tags at the encoder's output, and the verdict of one decoder step."""
+    special = judge.special
+    composed = judge.compose(batch["prompt"], batch["response_a"], batch["response_b"])
+    # The same composer lays the marks of replaced words where their words went: 1 kept, 2 replaced.
+    marks = judge.compose(
+        batch["prompt"], batch["replaced_a"] * 1 + (batch["response_a"] > 0),
+        batch["replaced_b"] * 1 + (batch["response_b"] > 0),
+    ).tokens
+    is_word = (composed.segments > 0) & (composed.tokens != special.marker_a) & (
+        composed.tokens != special.marker_b
+    ) & (composed.tokens != END_ID)
+    encoded = judge.encode(params, composed.tokens, composed.segments, key)
+    ids = [special.tag_ok_a, special.tag_bad_a]
+    tags = (marks == 2) * 1
+    if verdict_weight:
+        ids += [special.tag_ok_b, special.tag_bad_b]
+        tags = tags + 2 * (composed.segments == 2)
+    logits = judge.transformer.apply({"params": params}, encoded, method=Transformer.logits)
+    loss = tags_loss = tag_loss(logits[:, :, jnp.array(ids)], tags, is_word)
+    metrics = {"tag_loss": tags_loss}
+    if verdict_weight:
+        verdict = judge.verdict_logits(params, encoded, composed.tokens, key)
+        log_odds = verdict[:, special.verdict_a] - verdict[:, special.verdict_b]
+        counts = [jnp.sum(batch[k], axis=1, dtype=jnp.float32) for k in ("replaced_a", "replaced_b")]
+        metrics["verdict_loss"] = verdict_loss(log_odds, *counts)
+        loss = loss + verdict_weight * metrics["verdict_loss"]
+    return loss, metrics
+
+
+def last_logged(run: RunDirectory, name: str) -> float:
+    """A metric's last row."""
+    return json.loads(run.metrics.read_text().splitlines()[-1])[name]

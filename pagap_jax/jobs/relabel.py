@@ -1,0 +1,66 @@
+"""Relabelling of a data set by the golden preference model: D_initial to D_golden (§2, Fig. 2).
+
+In: pairs, a preference model's run. Out: the same pairs with its choices and probabilities.
+"""
+
+from typing import Any
+
+import gin
+import numpy as np
+
+from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
+from pagap_jax.data.vocabulary import special_ids
+from pagap_jax.evaluation.judging import Judge, label_pairs
+from pagap_jax.jobs.inputs import check_model_fits, open_pairs
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.train.checkpoints import restore_params
+from pagap_jax.train.state import abstract_params
+
+
+@gin.configurable
+def relabel(
+    model_dir: str,
+    pairs_dir: str,
+    vocabulary: Any,
+    judge: T5Config,
+    judge_checkpoint_path: str,
+    input_length: int,
+    batch_size: int,
+    num_partitions: int = 1,
+    fingerprint: str = "",
+) -> dict:
+    """Labels every pair of every split by the sign of r(x, a, b) − r(x, b, a)."""
+    parents = {"pairs": pairs_dir, "judge": judge_checkpoint_path}
+    run = RunDirectory(model_dir, "relabel", fingerprint, parents)
+    if (done := run.result()) is not None:
+        return done
+    with run.locked():
+        check_model_fits(judge, vocabulary)
+        mesh = make_mesh(num_partitions)
+        model = PreferenceModel(Transformer(judge), special_ids(vocabulary), input_length)
+        params = restore_params(judge_checkpoint_path, abstract_params(model.transformer, mesh))
+        golden = Judge.compiled(model, params, mesh, batch_size)
+        relabelled, result = {}, {}
+        for split in read_metadata(pairs_dir)["splits"]:
+            pairs = open_pairs(pairs_dir, split, vocabulary)
+            relabelled[split], judged = label_pairs(golden, pairs)
+            choice = relabelled[split].choice
+            result[split] = {
+                "pairs": len(pairs),
+                "agrees_with_label": _agreement(choice, pairs.choice),
+                "agrees_with_truth": _agreement(choice, pairs.true_choice),
+                "ties": int(np.sum(choice < 0)),
+                "prompt_truncated": float(np.mean(judged.prompt_truncated)),
+            }
+        if not is_complete(run.path):
+            write_token_pairs(run.path, relabelled, vocabulary, result)
+        return run.finish(result)
+
+
+def _agreement(choice: np.ndarray, truth: np.ndarray) -> float | None:
+    known = (truth >= 0) & (choice >= 0)
+    return float(np.mean(choice[known] == truth[known])) if known.any() else None

@@ -1,0 +1,94 @@
+"""Samples a pair of responses to each of some prompts, one from each of two policies (§6).
+
+In: prompts, two policies, a preference model. Out: labelled pairs. With the golden policy on both
+sides it makes the fixed golden responses that every win rate is measured against (§4.1), and its
+labels are the check that the golden policy wins half of the time against itself.
+"""
+
+import dataclasses
+from typing import Any
+
+import gin
+import jax
+import numpy as np
+
+from pagap_jax.data.stored import is_complete, write_token_pairs
+from pagap_jax.data.vocabulary import special_ids
+from pagap_jax.evaluation.batching import map_batches
+from pagap_jax.evaluation.judging import Judge, label_pairs
+from pagap_jax.jobs.inputs import build_policy, check_model_fits, choose_prompts, open_pairs
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.records import CHOICE_UNKNOWN
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.train.checkpoints import restore_params
+from pagap_jax.train.state import abstract_params
+
+
+@gin.configurable
+def sample_pairs(
+    model_dir: str,
+    pairs_dir: str,
+    vocabulary: Any,
+    model: T5Config,
+    policy_a_path: str,
+    policy_b_path: str,
+    judge: T5Config,
+    judge_checkpoint_path: str,
+    input_length: int,
+    sampling: SamplingMethod,
+    num_prompts: int,
+    batch_size: int,
+    seed: int,
+    num_partitions: int = 1,
+    fingerprint: str = "",
+) -> dict:
+    """Response a from one policy, response b from another, labelled in both orders."""
+    parents = {"pairs": pairs_dir, "policy_a": policy_a_path, "policy_b": policy_b_path,
+               "judge": judge_checkpoint_path}  # fmt: skip
+    run = RunDirectory(model_dir, "sample_pairs", fingerprint, parents)
+    if (done := run.result()) is not None:
+        return done
+    with run.locked():
+        check_model_fits(judge, vocabulary)
+        mesh = make_mesh(num_partitions)
+        prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
+        policy = build_policy(model, vocabulary, prompts.response_a.shape[1])
+        abstract = abstract_params(policy.transformer, mesh)
+        key = jax.random.key(seed)
+
+        def sample_batch(params: Any, batch: dict) -> jax.Array:
+            encoded = policy.encode(params, batch["prompt"])
+            batch_key = jax.random.fold_in(key, batch["row"][0])
+            return policy.sample(params, encoded, batch_key, 2, sampling).tokens
+
+        columns = {"prompt": prompts.prompt, "row": np.arange(len(prompts), dtype=np.int32)}
+        # Two samples of each, so that policies a and b may be the same and their responses differ.
+        a, b = (
+            map_batches(sample_batch, (restore_params(path, abstract),), columns, mesh, batch_size)
+            for path in (policy_a_path, policy_b_path)
+        )
+        pairs = dataclasses.replace(
+            prompts,
+            response_a=a[:, 0],
+            response_b=b[:, 1],
+            true_choice=np.full(len(prompts), CHOICE_UNKNOWN, np.int8),
+        )
+        judge_model = PreferenceModel(Transformer(judge), special_ids(vocabulary), input_length)
+        judge_params = restore_params(
+            judge_checkpoint_path, abstract_params(judge_model.transformer, mesh)
+        )
+        labelled, _ = label_pairs(
+            Judge.compiled(judge_model, judge_params, mesh, batch_size), pairs
+        )
+        result = {
+            "pairs": len(pairs),
+            "win_rate_a": float(np.mean(np.where(labelled.choice < 0, 0.5, labelled.choice == 0))),
+            "ties": int(np.sum(labelled.choice < 0)),
+        }
+        if not is_complete(run.path):
+            write_token_pairs(run.path, {"train": labelled}, vocabulary, result)
+        return run.finish(result)

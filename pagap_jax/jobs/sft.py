@@ -1,0 +1,78 @@
+"""Supervised fine-tuning of the policy on both responses of every pair (method.md §3).
+
+In: a data set of token pairs, a checkpoint to start from. Out: checkpoints of π_sft.
+"""
+
+import functools
+from typing import Any
+
+import gin
+import jax.numpy as jnp
+
+from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs
+from pagap_jax.losses.log_probs import token_cross_entropy
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.policies import Policy
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.train.loop import TrainLoop
+from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.supervised import train_supervised
+
+
+@gin.configurable
+def sft(
+    model_dir: str,
+    pairs_dir: str,
+    vocabulary: Any,
+    model: T5Config,
+    learning_rate: LearningRate,
+    optimizer: Any,
+    loop: TrainLoop,
+    batch_size: int,
+    seed: int,
+    initial_checkpoint_path: str | None = None,
+    num_partitions: int = 1,
+    fingerprint: str = "",
+) -> dict:
+    """Fine-tunes a T5 to write what the data set's responses are.
+
+    Args:
+        batch_size: pairs a step; each gives two targets.
+    """
+    parents = {"pairs": pairs_dir}
+    if initial_checkpoint_path:
+        parents["initial"] = initial_checkpoint_path
+    run = RunDirectory(model_dir, "sft", fingerprint, parents)
+    if (done := run.result()) is not None:
+        return done
+    with run.locked():
+        pairs = open_pairs(pairs_dir, "train", vocabulary)
+        policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
+        train_supervised(
+            run,
+            transformer=policy.transformer,
+            mesh=make_mesh(num_partitions),
+            loss_function=functools.partial(fine_tuning_loss, policy),
+            batch_at=lambda step: batch_at(pairs, batch_size, step, seed),
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            loop=loop,
+            seed=seed,
+            initial_checkpoint_path=initial_checkpoint_path,
+        )
+        return run.finish(
+            {"method": "sft", "loss": "cross_entropy", "reduction": "mean", "beta": 0.0,
+             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed}
+        )
+
+
+def fine_tuning_loss(policy: Policy, params: Any, batch: dict, key: Any):
+    """Cross-entropy in nats a token of both responses, from one encoding of the prompt."""
+    targets = jnp.stack([batch["response_a"], batch["response_b"]], axis=1)
+    dropout_key = key if policy.transformer.config.dropout_rate > 0 else None
+    encoded = policy.encode(params, batch["prompt"], dropout_key)
+    logits = policy.logits(params, encoded, targets, dropout_key)
+    total, number = token_cross_entropy(logits, targets)
+    return total / jnp.maximum(number, 1.0), {"tokens": number}

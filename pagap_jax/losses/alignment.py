@@ -1,0 +1,69 @@
+"""Losses of a pair: IPO, DPO, SLiC and Best-of-2 (method.md §4; paper §2, Eq. 1-3 and App. B).
+
+All have one signature: sequence log-probs [B] in nats of the chosen and the rejected response under
+the policy and the reference, and β. They return the loss of each pair [B]. With
+`h = (chosen − reference_chosen) − (rejected − reference_rejected)` all but Bo2 are functions of h.
+"""
+
+import enum
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pagap_jax.array_types import PerPair, Scalar
+
+PairLoss = Callable[[PerPair, PerPair, PerPair, PerPair, Scalar], PerPair]
+
+
+def log_ratio_margin(
+    chosen: PerPair, rejected: PerPair, reference_chosen: PerPair, reference_rejected: PerPair
+) -> PerPair:
+    """h, in nats: how much more than the reference the policy prefers the chosen response."""
+    return (chosen - reference_chosen) - (rejected - reference_rejected)
+
+
+def ipo(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+    """(β·h − ½)², App. B's general form: asks for a margin of h = 1/(2β) nats. The default."""
+    h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
+    return jnp.square(beta * h - 0.5)
+
+
+def ipo_margin(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+    """(h − β/2)², as Eq. 1 prints IPO: asks for a margin of h = β/2 nats, so β acts inversely."""
+    h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
+    return jnp.square(h - beta / 2)
+
+
+def dpo(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+    """log(1 + exp(−β·h))."""
+    h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
+    return jax.nn.softplus(-beta * h)
+
+
+def slic(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+    """max(0, 1 − β·h), the hinge of the same family."""
+    h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
+    return jax.nn.relu(1 - beta * h)
+
+
+def bo2(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+    """−log π(chosen): Best-of-2 (Eq. 3), which is not contrastive. β and the rest have no part."""
+    del rejected, reference_chosen, reference_rejected, beta
+    return -chosen
+
+
+class AlignmentLoss(enum.Enum):
+    """The name that rows carry, and the function."""
+
+    IPO = "ipo"
+    IPO_MARGIN = "ipo_margin"
+    DPO = "dpo"
+    SLIC = "slic"
+    BO2 = "bo2"
+
+    @property
+    def function(self) -> PairLoss:
+        return {"ipo": ipo, "ipo_margin": ipo_margin, "dpo": dpo, "slic": slic, "bo2": bo2}[
+            self.value
+        ]

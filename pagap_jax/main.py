@@ -1,0 +1,43 @@
+"""`pagap JOB --gin_file=... --gin.NAME=VALUE`: the command line."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from pagap_jax.configuration import job_usage, run_job, usage
+from pagap_jax.errors import PagapError
+from pagap_jax.jobs import JOBS
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one job and returns the exit code; a PagapError is one message on stderr.
+
+    Exit codes: 0 done, 1 a fault of the program, 2 bad configuration or data, 3 not a number,
+    42 worth a retry, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    job = arguments[0] if arguments and arguments[0] in JOBS else ""
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(job_usage(job) if job else usage(), end="")
+        return 0
+    # TensorFlow only reads data here; its notes about missing GPUs would bury the job's lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    show_traceback = "--traceback" in arguments
+    try:
+        run_job([argument for argument in arguments if argument != "--traceback"])
+    except PagapError as error:
+        if show_traceback:
+            traceback.print_exc()
+        print(f"{' '.join(filter(None, ('pagap', job)))}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

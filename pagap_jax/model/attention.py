@@ -1,0 +1,122 @@
+"""T5 attention: unscaled dot products with a learned bias by relative position."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pagap_jax.array_types import AnyArray, Array
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.layers import ATTENTION_INIT, Dense
+from pagap_jax.model.sharding import constrain
+
+MASKED = -1e10  # added to the logits of masked positions, as T5X does
+
+Heads = Float[Array, "*batch S H K"]
+
+
+class MultiHeadAttention(nn.Module):
+    """Queries from one sequence, keys and values from the same or another.
+
+    The three parts are separate methods, so that the keys and values of the prompt are projected
+    once a prompt, and those of past tokens kept in a cache that the caller holds.
+    """
+
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        # T5 has no 1/sqrt(K) at run time: it is folded into the initialisation of the queries.
+        scale = config.head_dim**-0.5
+
+        def query_init(*args):
+            return ATTENTION_INIT(*args) * scale
+
+        joined = ("embed", "joined_kv")
+        self.query = Dense(config.joined_heads, joined, config.dtype, query_init)
+        self.key = Dense(config.joined_heads, joined, config.dtype, ATTENTION_INIT)
+        self.value = Dense(config.joined_heads, joined, config.dtype, ATTENTION_INIT)
+        self.out = Dense(config.emb_dim, ("joined_kv", "embed"), config.dtype, ATTENTION_INIT)
+        self.weight_dropout = nn.Dropout(rate=config.dropout_rate, broadcast_dims=(-2,))
+
+    def _split_heads(self, x: AnyArray) -> Heads:
+        x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+        return constrain(x, "batch", *[None] * (x.ndim - 4), "length", "heads", "kv")
+
+    def queries(self, x: Float[Array, "*batch S D"]) -> Heads:
+        return self._split_heads(self.query(x))
+
+    def keys_values(self, x: Float[Array, "*batch S D"]) -> tuple[Heads, Heads]:
+        return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+
+    def attend(
+        self,
+        queries: Float[Array, "*batch Q H K"],
+        keys: Heads,
+        values: Heads,
+        mask: Bool[Array, "*#batch Q S"],
+        bias: Float[Array, "H Q S"] | None = None,
+        deterministic: bool = True,
+    ) -> Float[Array, "*batch Q D"]:
+        """Weighted values through the output projection. `mask` is True where a query may look."""
+        if self.config.float32_attention_logits:
+            queries, keys = queries.astype(jnp.float32), keys.astype(jnp.float32)
+        logits = jnp.einsum("...qhk,...shk->...hqs", queries, keys)
+        if bias is not None:
+            logits = logits + jnp.expand_dims(bias, range(logits.ndim - 3)).astype(logits.dtype)
+        logits = logits + jnp.where(jnp.expand_dims(mask, -3), 0.0, MASKED).astype(logits.dtype)
+        weights = jax.nn.softmax(logits).astype(self.config.dtype)
+        weights = self.weight_dropout(weights, deterministic=deterministic)
+        attended = jnp.einsum("...hqs,...shk->...qhk", weights, values)
+        return self.out(attended.reshape(*attended.shape[:-2], self.config.joined_heads))
+
+
+class RelativePositionBiases(nn.Module):
+    """One learned number a head and bucket of distance (T5: 32 buckets up to 128 tokens)."""
+
+    config: T5Config
+    bidirectional: bool
+    num_buckets: int = 32
+    max_distance: int = 128
+
+    @nn.compact
+    def __call__(self, query_length: int, key_length: int) -> Float[Array, "H Q S"]:
+        table = self.param(
+            "rel_embedding",
+            nn.with_logical_partitioning(
+                nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+                ("heads", "relpos_buckets"),
+            ),
+            (self.config.num_heads, self.num_buckets),
+            jnp.float32,
+        )
+        buckets = relative_position_buckets(
+            query_length, key_length, self.bidirectional, self.num_buckets, self.max_distance
+        )
+        return jnp.take(jnp.asarray(table, self.config.dtype), buckets, axis=1)
+
+
+def relative_position_buckets(
+    query_length: int, key_length: int, bidirectional: bool, num_buckets: int, max_distance: int
+) -> np.ndarray:
+    """T5's buckets [Q, S]: exact for near keys, logarithmic up to `max_distance`, one beyond."""
+    distance = np.arange(query_length)[:, None] - np.arange(key_length)[None, :]
+    offset = np.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        offset = (distance < 0) * num_buckets
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(distance, 0)
+    exact = num_buckets // 2
+    # The epsilon, which is T5X's, keeps a distance that is a power of two in its upper bucket.
+    ratio = np.maximum(distance, 1).astype(np.float32) / exact + np.finfo(np.float32).eps
+    logarithmic = exact + (
+        np.log(ratio)
+        / np.log(max_distance / exact)
+        * (num_buckets - exact)
+    ).astype(np.int32)
+    far = np.minimum(logarithmic, num_buckets - 1)
+    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+

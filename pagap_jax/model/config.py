@@ -1,0 +1,42 @@
+"""The sizes of a T5, under T5X's field names."""
+
+import dataclasses
+
+import gin
+import jax.numpy as jnp
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """T5X's `T5Config`, field by field, and one field of our own at the end.
+
+    T5 1.0 is `mlp_activations=('relu',), logits_via_embedding=True`; T5 1.1 is
+    `('gelu', 'linear'), False`. Parameters are float32 always; `dtype` is that of activations.
+    """
+
+    vocab_size: int
+    dtype: str = "bfloat16"
+    emb_dim: int = 512
+    num_heads: int = 8
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    head_dim: int = 64
+    mlp_dim: int = 2048
+    mlp_activations: tuple[str, ...] = ("relu",)
+    dropout_rate: float = 0.1
+    logits_via_embedding: bool = False
+    float32_attention_logits: bool = False
+    # Ours: rows of a zero-initialised table added to the encoder's input, which tells the prompt
+    # from the two responses (tiny_study: a T5 without pretraining learns nothing without it).
+    # 0 leaves the parameter tree exactly T5X's.
+    num_segments: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype).name)
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+
+    @property
+    def joined_heads(self) -> int:
+        """Width of all heads side by side, T5X's 'joined_kv' axis."""
+        return self.num_heads * self.head_dim

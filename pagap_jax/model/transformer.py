@@ -1,0 +1,274 @@
+"""T5's encoder-decoder in four entry points: encode, decode, prefill, decode_step.
+
+The parameter tree, its shapes and logical axes are those of T5X's `Transformer`. Decoders take N
+responses a prompt against one encoding of the prompt; caches are arrays that go in and come out.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Bool, Float, Int
+
+from pagap_jax.array_types import (
+    AnyArray,
+    Array,
+    EncodedPrompts,
+    SampledTokens,
+    SequenceTokens,
+)
+from pagap_jax.model.attention import MultiHeadAttention, RelativePositionBiases
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.layers import Dense, Embed, LayerNorm, MlpBlock, dropout
+from pagap_jax.model.sharding import constrain
+
+
+@struct.dataclass
+class LayerCache:
+    """What one decoder layer remembers between two tokens."""
+
+    self_keys: Float[Array, "B N R H K"]
+    self_values: Float[Array, "B N R H K"]
+    cross_keys: Float[Array, "B P H K"]  # of the prompt: shared by its N responses
+    cross_values: Float[Array, "B P H K"]
+
+
+@struct.dataclass
+class DecodeCache:
+    """All that `decode_step` needs of the past."""
+
+    layers: tuple[LayerCache, ...]
+    prompt_mask: Bool[Array, "B P"]
+    position_bias: Float[Array, "H R R"]
+
+
+class EncoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        self.pre_attention_layer_norm = LayerNorm(self.config.dtype)
+        self.attention = MultiHeadAttention(self.config)
+        self.pre_mlp_layer_norm = LayerNorm(self.config.dtype)
+        self.mlp = MlpBlock(self.config)
+        self.dropout = dropout(self.config)
+
+    def __call__(self, x: AnyArray, mask: AnyArray, bias: AnyArray, deterministic: bool):
+        x = constrain(x, "batch", "length", "embed")
+        y = self.pre_attention_layer_norm(x)
+        keys, values = self.attention.keys_values(y)
+        queries = self.attention.queries(y)
+        y = self.attention.attend(queries, keys, values, mask, bias, deterministic)
+        x = x + self.dropout(y, deterministic=deterministic)
+        y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
+        return x + self.dropout(y, deterministic=deterministic)
+
+
+class Encoder(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        self.relpos_bias = RelativePositionBiases(config, bidirectional=True)
+        self.layers = [EncoderLayer(config) for _ in range(config.num_encoder_layers)]
+        self.encoder_norm = LayerNorm(config.dtype)
+        self.dropout = dropout(config)
+
+    def __call__(self, x: AnyArray, valid: AnyArray, deterministic: bool) -> EncodedPrompts:
+        length = x.shape[1]
+        bias = self.relpos_bias(length, length)
+        mask = valid[:, :, None] & valid[:, None, :]
+        x = self.dropout(x, deterministic=deterministic)
+        for layer in self.layers:
+            x = layer(x, mask, bias, deterministic)
+        return self.dropout(self.encoder_norm(x), deterministic=deterministic)
+
+
+class DecoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        self.pre_self_attention_layer_norm = LayerNorm(self.config.dtype)
+        self.self_attention = MultiHeadAttention(self.config)
+        self.pre_cross_attention_layer_norm = LayerNorm(self.config.dtype)
+        self.encoder_decoder_attention = MultiHeadAttention(self.config)
+        self.pre_mlp_layer_norm = LayerNorm(self.config.dtype)
+        self.mlp = MlpBlock(self.config)
+        self.dropout = dropout(self.config)
+
+    def __call__(
+        self, x: AnyArray, encoded: AnyArray, self_mask: AnyArray, cross_mask: AnyArray, bias, det
+    ) -> AnyArray:
+        """x [B, N, R, D]; self_mask [B, N, R, R]; cross_mask [B, N * R, P]."""
+        y = self.pre_self_attention_layer_norm(x)
+        keys, values = self.self_attention.keys_values(y)
+        queries = self.self_attention.queries(y)
+        y = self.self_attention.attend(queries, keys, values, self_mask, bias, det)
+        x = x + self.dropout(y, deterministic=det)
+        cross = self.encoder_decoder_attention.keys_values(encoded)
+        return self._cross_and_mlp(x, cross, cross_mask, det)
+
+    def _cross_and_mlp(self, x: AnyArray, cross, cross_mask: AnyArray, det: bool) -> AnyArray:
+        y = self.pre_cross_attention_layer_norm(x)
+        # All N responses of a prompt query its keys as one long sequence: no copy of the keys.
+        y = y.reshape(x.shape[0], -1, x.shape[-1])
+        attention = self.encoder_decoder_attention
+        y = attention.attend(attention.queries(y), *cross, cross_mask, deterministic=det)
+        x = x + self.dropout(y.reshape(x.shape), deterministic=det)
+        y = self.mlp(self.pre_mlp_layer_norm(x), det)
+        return x + self.dropout(y, deterministic=det)
+
+    def prefill(self, encoded: EncodedPrompts, num_samples: int, length: int) -> LayerCache:
+        config = self.config
+        shape = (encoded.shape[0], num_samples, length, config.num_heads, config.head_dim)
+        empty = constrain(
+            jnp.zeros(shape, config.dtype), "batch", "samples", "length", "heads", "kv"
+        )
+        keys, values = self.encoder_decoder_attention.keys_values(encoded)
+        return LayerCache(empty, empty, keys, values)
+
+    def step(self, x: AnyArray, cache: LayerCache, position, bias, prompt_mask):
+        """x [B, N, 1, D], the token at `position`; bias [H, 1, R]."""
+        y = self.pre_self_attention_layer_norm(x)
+        key, value = self.self_attention.keys_values(y)
+        cache = cache.replace(
+            self_keys=jax.lax.dynamic_update_slice_in_dim(cache.self_keys, key, position, axis=2),
+            self_values=jax.lax.dynamic_update_slice_in_dim(
+                cache.self_values, value, position, axis=2
+            ),
+        )
+        past = jnp.arange(cache.self_keys.shape[2])[None, None, None, :] <= position
+        queries = self.self_attention.queries(y)
+        y = self.self_attention.attend(queries, cache.self_keys, cache.self_values, past, bias)
+        cross = (cache.cross_keys, cache.cross_values)
+        return self._cross_and_mlp(x + y, cross, prompt_mask[:, None, :], True), cache
+
+
+class Decoder(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        self.relpos_bias = RelativePositionBiases(config, bidirectional=False)
+        self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
+        self.decoder_norm = LayerNorm(config.dtype)
+        self.dropout = dropout(config)
+        if not config.logits_via_embedding:
+            # In float32 whatever the activations are: log-probs are differences of large numbers.
+            self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"), "float32")
+
+    def __call__(self, x: AnyArray, encoded, valid, prompt_mask, det: bool) -> AnyArray:
+        batch, num_samples, length, _ = x.shape
+        causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
+        self_mask = causal & valid[..., :, None] & valid[..., None, :]
+        cross_mask = valid.reshape(batch, -1)[:, :, None] & prompt_mask[:, None, :]
+        bias = self.relpos_bias(length, length)
+        x = self.dropout(x, deterministic=det)
+        for layer in self.layers:
+            x = constrain(x, "batch", "samples", "length", "embed")
+            x = layer(x, encoded, self_mask, cross_mask, bias, det)
+        return self.dropout(self.decoder_norm(x), deterministic=det)
+
+    def prefill(self, encoded, prompt_mask, num_samples: int, length: int) -> DecodeCache:
+        layers = tuple(layer.prefill(encoded, num_samples, length) for layer in self.layers)
+        return DecodeCache(layers, prompt_mask, self.relpos_bias(length, length))
+
+    def step(self, x: AnyArray, cache: DecodeCache, position) -> tuple[AnyArray, DecodeCache]:
+        bias = jax.lax.dynamic_slice_in_dim(cache.position_bias, position, 1, axis=1)
+        layers = []
+        for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
+            x, layer_cache = layer.step(x, layer_cache, position, bias, cache.prompt_mask)
+            layers.append(layer_cache)
+        return self.decoder_norm(x), cache.replace(layers=tuple(layers))
+
+
+class Transformer(nn.Module):
+    """T5, 1.0 or 1.1 by its config."""
+
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        self.token_embedder = Embed(
+            config.vocab_size, config.emb_dim, "vocab", config.dtype, nn.initializers.normal(1.0)
+        )
+        if config.num_segments:
+            self.segment_embedder = Embed(
+                config.num_segments,
+                config.emb_dim,
+                "segments",
+                config.dtype,
+                nn.initializers.zeros,
+            )
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(
+        self,
+        tokens: SequenceTokens,
+        segments: SequenceTokens | None = None,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S D"]:
+        """The encoder's output; padding (id 0) is neither seen nor meaningful in it.
+
+        Args:
+            segments: row of the segment table for each token; only where the config has one.
+        """
+        x = self.token_embedder(tokens)
+        if self.config.num_segments:
+            # Called also without segments, so that `init` always makes the table.
+            ids = jnp.zeros_like(tokens) if segments is None else segments
+            x = x + self.segment_embedder(ids) * (segments is not None)
+        return self.encoder(x, tokens > 0, deterministic)
+
+    def decode(
+        self,
+        encoded: EncodedPrompts,
+        prompt_mask: Bool[Array, "B P"],
+        inputs: SampledTokens,
+        valid: Bool[Array, "B N R"],
+        deterministic: bool = True,
+    ) -> Float[Array, "B N R V"]:
+        """Next-token logits in float32 for given decoder inputs (teacher forcing)."""
+        x = self.token_embedder(inputs)
+        y = self.decoder(x, encoded, valid, prompt_mask, deterministic)
+        return self.logits(y)
+
+    def prefill(
+        self,
+        encoded: EncodedPrompts,
+        prompt_mask: Bool[Array, "B P"],
+        num_samples: int,
+        length: int,
+    ) -> DecodeCache:
+        """Projects the prompt's keys and values once, and makes room for `length` tokens."""
+        return self.decoder.prefill(encoded, prompt_mask, num_samples, length)
+
+    def decode_step(
+        self, tokens: Int[Array, "B N"], cache: DecodeCache, position: Int[Array, ""]
+    ) -> tuple[Float[Array, "B N V"], DecodeCache]:
+        """Logits of the token after `tokens`, which stand at `position`."""
+        x = self.token_embedder(tokens[:, :, None])
+        y, cache = self.decoder.step(x, cache, position)
+        return self.logits(y)[:, :, 0], cache
+
+    def logits(self, y: AnyArray) -> AnyArray:
+        """Decoder output (or, for the tag pretraining, encoder output) to vocabulary logits."""
+        if self.config.logits_via_embedding:
+            # T5 rescales where it shares the embedding with the softmax.
+            logits = self.token_embedder.attend(y) / jnp.sqrt(float(self.config.emb_dim))
+        else:
+            logits = self.decoder.logits_dense(y)
+        return constrain(logits, "batch", *[None] * (logits.ndim - 3), "length", "vocab")
+
+    def __call__(
+        self,
+        encoder_input_tokens: SequenceTokens,
+        decoder_input_tokens: Int[Array, "B R"],
+        decoder_target_tokens: Int[Array, "B R"],
+        deterministic: bool = True,
+    ) -> Float[Array, "B R V"]:
+        """T5X's call: logits of one target a row."""
+        encoded = self.encode(encoder_input_tokens, None, deterministic)
+        inputs, valid = decoder_input_tokens[:, None], (decoder_target_tokens > 0)[:, None]
+        logits = self.decode(encoded, encoder_input_tokens > 0, inputs, valid, deterministic)
+        return logits[:, 0]

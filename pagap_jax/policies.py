@@ -1,0 +1,133 @@
+"""A network that answers: encodes a prompt once, then scores or samples responses to it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Bool, Float
+
+from pagap_jax.array_types import (
+    Array,
+    EncodedPrompts,
+    PromptTokens,
+    RandomKey,
+    SampledTokens,
+    TokenLogProbs,
+)
+from pagap_jax.losses.log_probs import shift_right, token_log_probs
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.sampling.loop import Samples, sample_responses
+from pagap_jax.sampling.methods import SamplingMethod
+
+Params = Any  # the parameter tree, T5X's names
+
+
+@struct.dataclass
+class Encoded:
+    """Prompts after the encoder; all that a decoder needs of them."""
+
+    hidden: EncodedPrompts
+    mask: Bool[Array, "B P"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Pure functions of parameters around a T5.
+
+    Attributes:
+        sampleable_size: ids from 1 up to it, exclusive, may be sampled.
+        response_length: tokens a response has room for, end token included.
+    """
+
+    transformer: Transformer
+    sampleable_size: int
+    response_length: int
+
+    def encode(
+        self, params: Params, prompt: PromptTokens, dropout_key: RandomKey | None = None
+    ) -> Encoded:
+        """The one encoding of each prompt that sampling, log-probs and KL share."""
+        hidden = self.transformer.apply(
+            {"params": params},
+            prompt,
+            None,
+            dropout_key is None,
+            method=Transformer.encode,
+            rngs=_rngs(dropout_key),
+        )
+        return Encoded(hidden, prompt > 0)
+
+    def logits(
+        self,
+        params: Params,
+        encoded: Encoded,
+        responses: SampledTokens,
+        dropout_key: RandomKey | None = None,
+    ) -> Float[Array, "B N R V"]:
+        """Next-token logits at each position of given responses (teacher forcing)."""
+        return self.transformer.apply(
+            {"params": params},
+            encoded.hidden,
+            encoded.mask,
+            shift_right(responses),
+            responses > 0,
+            dropout_key is None,
+            method=Transformer.decode,
+            rngs=_rngs(dropout_key),
+        )
+
+    def log_probs(
+        self, params: Params, encoded: Encoded, responses: SampledTokens
+    ) -> TokenLogProbs:
+        """log π(token) in nats at each position of given responses; 0 at padding."""
+        return token_log_probs(self.logits(params, encoded, responses), responses)
+
+    def sample(
+        self,
+        params: Params,
+        encoded: Encoded,
+        key: RandomKey,
+        num_samples: int,
+        method: SamplingMethod,
+    ) -> Samples:
+        """`num_samples` responses to each prompt. The key is consumed."""
+        cache = self.transformer.apply(
+            {"params": params},
+            encoded.hidden,
+            encoded.mask,
+            num_samples,
+            self.response_length,
+            method=Transformer.prefill,
+        )
+
+        def decode_step(tokens, cache, position):
+            return self.transformer.apply(
+                {"params": params}, tokens, cache, position, method=Transformer.decode_step
+            )
+
+        return sample_responses(
+            decode_step,
+            cache,
+            key,
+            num_samples=num_samples,
+            length=self.response_length,
+            method=method,
+            sampleable_size=self.sampleable_size,
+        )
+
+
+def next_token_kl(
+    logits: Float[Array, "B N R V"],
+    reference_logits: Float[Array, "B N R V"],
+    mask: Bool[Array, "B N R"],
+) -> Float[Array, "B N R"]:
+    """KL(policy ‖ reference) of the whole next-token distributions, nats a token; 0 where masked."""
+    log_p = jax.nn.log_softmax(logits)
+    log_q = jax.nn.log_softmax(reference_logits)
+    return jnp.where(mask, jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), 0.0)
+
+
+def _rngs(dropout_key: RandomKey | None) -> dict:
+    return {} if dropout_key is None else {"dropout": dropout_key}

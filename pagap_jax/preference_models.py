@@ -1,0 +1,121 @@
+"""A network that judges: a T5 that sees the prompt and both responses, asked in both orders."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+from pagap_jax.array_types import (
+    Array,
+    PerPair,
+    PerPairMask,
+    PreferenceTokens,
+    PromptTokens,
+    RandomKey,
+    ResponseTokens,
+)
+from pagap_jax.data.composer import compose_preference_input
+from pagap_jax.data.vocabulary import SpecialIds
+from pagap_jax.losses.preference import symmetric_probability
+from pagap_jax.model.transformer import Transformer
+
+Params = Any
+
+
+@struct.dataclass
+class Judgement:
+    """What a preference model says of pairs (a, b)."""
+
+    probability: PerPair  # that a is preferred to b, from both orders
+    log_odds_ab: PerPair  # with a shown first, that the first is preferred
+    log_odds_ba: PerPair  # with b shown first, that the first is preferred
+    prompt_truncated: PerPairMask  # the prompt lost its beginning for want of room
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceModel:
+    """Pure functions of parameters around a T5.
+
+    The score is the difference of two logits of the decoder's first token, verdict_a − verdict_b:
+    the log-odds between two words of the vocabulary, so any T5 checkpoint initialises the model.
+
+    Attributes:
+        input_length: tokens of the composed input, L.
+    """
+
+    transformer: Transformer
+    special: SpecialIds
+    input_length: int
+
+    def log_odds(
+        self,
+        params: Params,
+        tokens: PreferenceTokens,
+        segments: PreferenceTokens,
+        dropout_key: RandomKey | None = None,
+    ) -> PerPair:
+        """Log-odds that the response shown first is preferred, for composed inputs."""
+        logits = self.verdict_logits(params, self.encode(params, tokens, segments, dropout_key),
+                                     tokens, dropout_key)
+        return logits[:, self.special.verdict_a] - logits[:, self.special.verdict_b]
+
+    def encode(self, params: Params, tokens, segments, dropout_key=None) -> Array:
+        """The encoder's output [B, L, D] for composed inputs."""
+        return self.transformer.apply(
+            {"params": params},
+            tokens,
+            segments if self.transformer.config.num_segments else None,
+            dropout_key is None,
+            method=Transformer.encode,
+            rngs={} if dropout_key is None else {"dropout": dropout_key},
+        )
+
+    def verdict_logits(self, params: Params, encoded, tokens, dropout_key=None) -> Array:
+        """Logits [B, V] of the decoder's first token."""
+        start = jnp.zeros((tokens.shape[0], 1, 1), jnp.int32)
+        logits = self.transformer.apply(
+            {"params": params},
+            encoded,
+            tokens > 0,
+            start,
+            jnp.ones_like(start, bool),
+            dropout_key is None,
+            method=Transformer.decode,
+            rngs={} if dropout_key is None else {"dropout": dropout_key},
+        )
+        return logits[:, 0, 0]
+
+    def compose(self, prompt, response_a, response_b):
+        """This model's input for prompts and responses given as ids."""
+        return compose_preference_input(
+            prompt,
+            response_a,
+            response_b,
+            length=self.input_length,
+            marker_a=self.special.marker_a,
+            marker_b=self.special.marker_b,
+        )
+
+    def judge(
+        self,
+        params: Params,
+        prompt: PromptTokens,
+        response_a: ResponseTokens,
+        response_b: ResponseTokens,
+    ) -> Judgement:
+        """Both orders in one batch of 2B. Position bias can't be trained away (App. A)."""
+        ab = self.compose(prompt, response_a, response_b)
+        ba = self.compose(prompt, response_b, response_a)
+        log_odds = self.log_odds(
+            params,
+            jnp.concatenate([ab.tokens, ba.tokens]),
+            jnp.concatenate([ab.segments, ba.segments]),
+        )
+        log_odds_ab, log_odds_ba = jnp.split(log_odds, 2)
+        return Judgement(
+            symmetric_probability(log_odds_ab, log_odds_ba),
+            log_odds_ab,
+            log_odds_ba,
+            ab.prompt_truncated,
+        )

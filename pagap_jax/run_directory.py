@@ -1,0 +1,127 @@
+"""The folder of one job: who made it, from what, and whether it is finished.
+
+    MODEL_DIR/run.json        job, fingerprint of its configuration, parents; written when it starts
+    MODEL_DIR/result.json     what it measured; written last, so it exists only when all else does
+    MODEL_DIR/metrics.jsonl   a row each few steps      MODEL_DIR/checkpoints/STEP   Orbax
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from pagap_jax.errors import ConfigError, RetryError
+
+
+class RunDirectory:
+    """A job's folder, opened for one configuration of the job."""
+
+    def __init__(
+        self, path: str, job: str, fingerprint: str, parents: Mapping[str, str] | None = None
+    ):
+        """Opens or makes the folder.
+
+        Args:
+            path: the folder.
+            job: the job's name.
+            fingerprint: of the job's configuration.
+            parents: path of each artefact that the job reads, by role. Their fingerprints enter this
+                run's own, so a run notices when what it was made from has been made anew.
+
+        Raises:
+            ConfigError: the folder holds a run of another configuration, or can't be written.
+        """
+        self.path = epath.Path(path)
+        lineage = {
+            role: {"path": str(parent), "fingerprint": fingerprint_of(parent)}
+            for role, parent in sorted((parents or {}).items())
+        }
+        self.fingerprint = _combine(fingerprint, lineage)
+        self.identity = {"job": job, "fingerprint": self.fingerprint, "configuration": fingerprint,
+                         "parents": lineage}
+        self._claim()
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> epath.Path:
+        return self.path / "metrics.jsonl"
+
+    def result(self) -> dict[str, Any] | None:
+        """What the finished job measured; None while it isn't finished."""
+        return read_result(self.path)
+
+    def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Marks the job as finished. The last thing that a job does."""
+        _write_json(self.path / "result.json", dict(result))
+        return dict(result)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder against a second process of the same job on this machine.
+
+        Raises:
+            RetryError: another process is at it.
+        """
+        if not os.path.isdir(self.path):  # a bucket has no locks
+            yield
+            return
+        with open(Path(self.path) / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RetryError(f"{self.path}: another process is working on this run") from error
+            yield
+
+    def _claim(self) -> None:
+        identity_file = self.path / "run.json"
+        if identity_file.exists():
+            found = json.loads(identity_file.read_text())
+            for key in ("job", "configuration", "parents"):
+                if found.get(key) != self.identity[key]:
+                    raise ConfigError(
+                        f"{self.path} holds a run of another configuration: {key} was"
+                        f" {found.get(key)}, is now {self.identity[key]};"
+                        " give another MODEL_DIR or delete this one"
+                    )
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write_json(identity_file, self.identity)
+        except OSError as error:
+            raise ConfigError(f"{self.path} can't be written: {error}") from error
+
+
+def read_result(path: epath.PathLike) -> dict[str, Any] | None:
+    """The result of the run in a folder, None where there is none yet."""
+    file = epath.Path(path) / "result.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def fingerprint_of(path: epath.PathLike) -> str:
+    """The fingerprint of the run that made an artefact; '' for one that no run of ours made."""
+    folder = epath.Path(path)
+    for candidate in (folder, *list(folder.parents)[:2]):
+        if (candidate / "run.json").exists():
+            return json.loads((candidate / "run.json").read_text())["fingerprint"]
+    return ""
+
+
+def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
+    parents = {role: parent["fingerprint"] for role, parent in lineage.items()}
+    text = json.dumps([fingerprint, parents], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
+    temporary = path.parent / f".{path.name}.tmp"
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)

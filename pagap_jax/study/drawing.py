@@ -1,0 +1,146 @@
+"""How every figure looks, and how it becomes bytes: the same bytes for the same rows.
+
+matplotlib is imported only where something is drawn. No figure goes through pyplot: nothing is
+shared between figures, and no screen is needed.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pagap_jax.study.results import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#24292f"
+MUTED = "#6e7781"
+RULE = "#d8dee4"
+GOLD = "#b7791f"
+PAGE = "#ffffff"
+# Okabe and Ito's palette, told apart with any colour vision; markers tell apart without colour.
+_METHOD_COLOURS = {"online": "#0072b2", "offline": "#d55e00", "replay": "#009e73"}
+_METHOD_MARKERS = {"online": "o", "offline": "^", "replay": "D"}
+_OTHER_COLOUR, _OTHER_MARKER = "#cc79a7", "s"
+_CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", GOLD: "gold", PAGE: "page"} | {
+    colour: method for method, colour in _METHOD_COLOURS.items()
+}
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.titlesize": 9,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "pagap",  # else ids in the SVG are random
+}
+
+
+def colour_of(method: str) -> str:
+    """The method's colour, the same in every figure."""
+    return _METHOD_COLOURS.get(method, _OTHER_COLOUR)
+
+
+def marker_of(method: str) -> str:
+    """The method's marker, the same in every figure."""
+    return _METHOD_MARKERS.get(method, _OTHER_MARKER)
+
+
+@contextmanager
+def style(text_as_text: bool = False) -> Iterator[None]:
+    """What figures are drawn and written under, so that a user's matplotlibrc can't change them.
+
+    Text in an SVG becomes outlines, which look the same everywhere, unless `text_as_text`.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams["svg.fonttype"] = "none" if text_as_text else "path"
+        yield
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def set_kl_axis(axes: "Axes", kl: pd.Series, which: str) -> None:
+    """Makes axis 'x' or 'y' logarithmic, but linear near 0: the SFT policy has KL 0."""
+    kl = kl[np.isfinite(kl) & (kl > 0)]
+    ordinary = float(kl.quantile(0.05)) if len(kl) else 0.1
+    power = math.floor(math.log10(max(ordinary, 1e-3)))
+    linear_below = 10.0**power * (3 if ordinary >= 3 * 10.0**power else 1)
+    highest = max(float(kl.max()) if len(kl) else 1.0, 10 * linear_below) * 1.15
+    powers = range(power, math.ceil(math.log10(highest)) + 1)
+    round_numbers = [digit * 10.0**power for power in powers for digit in (1, 3)]
+    ticks = [0.0, *(tick for tick in round_numbers if linear_below <= tick <= highest)]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    scale, limit = getattr(axes, f"set_{which}scale"), getattr(axes, f"set_{which}lim")
+    scale("symlog", linthresh=linear_below, linscale=0.35)
+    limit(-0.15 * linear_below, highest)
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
+
+
+def save_figure(figure: "Figure", path_stem: str | Path) -> tuple[Path, Path]:
+    """Writes path_stem.png (200 dots an inch) and path_stem.svg; returns both paths."""
+    png, svg = (Path(f"{path_stem}.{kind}") for kind in ("png", "svg"))
+    with style():
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=200, facecolor=PAGE, metadata={"Software": None})
+        write_atomically(png, content.getvalue())
+        write_atomically(svg, _svg(figure, facecolor=PAGE).encode())
+    return png, svg
+
+
+def inline_svg(figure: "Figure", prefix: str, description: str) -> str:
+    """The figure as an <svg> element for an HTML page.
+
+    Its text is text, its colours are the page's CSS variables (so that dark mode reaches it), and
+    its ids start with `prefix` (so that two figures on a page don't clash).
+    """
+    with style(text_as_text=True):
+        text = _svg(figure, facecolor="none")
+    text = text[text.index("<svg") :]
+    # A style element would reach the whole page; the page's own style holds these two rules.
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    for colour, variable in _CSS_VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    head, tail = text.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{escape(description)}">{tail}'
+
+
+def _svg(figure: "Figure", facecolor: str) -> str:
+    content = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(content, format="svg", facecolor=facecolor, metadata=nothing)
+    return content.getvalue()

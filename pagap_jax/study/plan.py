@@ -1,0 +1,178 @@
+"""What a study consists of: each job with its settings, and what it waits for (method.md §1)."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+Settings = Mapping[str, Any]  # gin macros and their values
+
+SHORT_NAMES = {"LEARNING_RATE": "lr", "BETA": "beta", "TRAIN_STEPS": "steps", "LOSS": "loss"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One job of a study.
+
+    Attributes:
+        name: its folder below the study's.
+        job: as `pagap JOB` names it.
+        gin_file: its configuration.
+        folders: macros that name folders of other stages, as {macro: stage}.
+        settings: further macros.
+        needs: stages that must be finished; those in `folders` are among them.
+    """
+
+    name: str
+    job: str
+    gin_file: str
+    folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Settings = dataclasses.field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.folders.values()))
+
+    def argv(self, study_dir: str) -> list[str]:
+        """The command line of the job, after `pagap`."""
+        folder = PurePosixPath(study_dir)
+        places = {"MODEL_DIR": self.name, **self.folders}
+        macros = {macro: str(folder / stage) for macro, stage in places.items()}
+        macros |= self.settings
+        bindings = [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
+        return [self.job, f"--gin_file={self.gin_file}", *bindings]
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlledStudy:
+    """The comparison of online and offline for one seed; all that is random varies with the seed.
+
+    Attributes:
+        configs: folder of gin files, one a kind of stage, named like the stage.
+        name: goes into every row.
+        study_dir: checkpoints are named relative to it.
+        data: macros of the data (a file, say).
+    """
+
+    configs: str
+    name: str
+    study_dir: str
+    seed: int
+    data: Settings
+
+    def shared_stages(self) -> list[Stage]:
+        """All that comes before the comparison, and the measures of π_sft and π_gold."""
+        return [
+            self._stage("pairs", "prepare", "prepare", settings={**self._seed, **self.data}),
+            self._stage("sft", "sft", "sft", {"PAIRS_DIR": "pairs"}, self._seed),
+            self._stage("golden", "preference_model", "golden", {"PAIRS_DIR": "pairs"}, self._seed),
+            self._stage(
+                "d_golden", "relabel", "relabel", {"PAIRS_DIR": "pairs", "GOLDEN_DIR": "golden"}
+            ),
+            self._stage(
+                "proxy", "preference_model", "proxy", {"PAIRS_DIR": "d_golden"}, self._seed
+            ),
+            self._stage(
+                "golden_policy",
+                "align",
+                "golden_policy",
+                {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft", "JUDGE_DIR": "golden"},
+                self._seed,
+            ),
+            self._stage(
+                "golden_responses",
+                "sample_pairs",
+                "golden_responses",
+                {
+                    "PAIRS_DIR": "d_golden",
+                    "POLICY_A_DIR": "golden_policy",
+                    "POLICY_B_DIR": "golden_policy",
+                    "GOLDEN_DIR": "golden",
+                },
+                self._seed,
+            ),
+            self.evaluation("sft", last_checkpoint_only=True),
+            self.evaluation("golden_policy", last_checkpoint_only=True),
+        ]
+
+    def online(self, settings: Settings) -> list[Stage]:
+        """An online run against the proxy model, and its evaluation."""
+        folders = {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft", "JUDGE_DIR": "proxy"}
+        return self._run("online", folders, settings)
+
+    def offline(self, settings: Settings) -> list[Stage]:
+        """An offline run on D_golden, and its evaluation."""
+        return self._run("offline", {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft"}, settings)
+
+    def evaluation(self, run: str, last_checkpoint_only: bool = False) -> Stage:
+        """The measures of a run's checkpoints."""
+        folders = {
+            "POLICY_DIR": run,
+            "SFT_DIR": "sft",
+            "GOLDEN_RESPONSES_DIR": "golden_responses",
+            "GOLDEN_PAIRS_DIR": "d_golden",
+            "GOLDEN_DIR": "golden",
+            "PROXY_DIR": "proxy",
+        }
+        settings = {
+            **self._seed,
+            "STUDY": self.name,
+            "STUDY_DIR": self.study_dir,
+            "LAST_CHECKPOINT_ONLY": last_checkpoint_only,
+        }
+        return self._stage(f"rows/{run}", "evaluate", "evaluate", folders, settings)
+
+    @property
+    def _seed(self) -> dict[str, int]:
+        return {"SEED": self.seed}
+
+    def _run(self, method: str, folders: Mapping[str, str], settings: Settings) -> list[Stage]:
+        name = run_name(method, settings)
+        run = self._stage(name, "align", method, folders, {**self._seed, **settings})
+        return [run, self.evaluation(name)]
+
+    def _stage(
+        self,
+        name: str,
+        job: str,
+        gin_file: str,
+        folders: Mapping[str, str] | None = None,
+        settings: Settings | None = None,
+    ) -> Stage:
+        prefix = f"seed_{self.seed}"
+        return Stage(
+            f"{prefix}/{name}",
+            job,
+            f"{self.configs}/{gin_file}.gin",
+            {macro: f"{prefix}/{stage}" for macro, stage in (folders or {}).items()},
+            dict(settings or {}),
+        )
+
+
+def run_name(method: str, settings: Settings) -> str:
+    """'online_lr0.0003_beta0.1': the settings that a sweep varies, in their order."""
+    shown = [f"{SHORT_NAMES[k]}{settings[k]}" for k in SHORT_NAMES if k in settings]
+    return "_".join([method, *shown])
+
+
+def in_order(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages, each after what it needs; otherwise in the order given.
+
+    Raises:
+        ValueError: a stage needs one that isn't there.
+    """
+    ordered: dict[str, Stage] = {}
+    by_name = {stage.name: stage for stage in stages}
+
+    def visit(stage: Stage) -> None:
+        if stage.name in ordered:
+            return
+        for need in stage.needs:
+            if need not in by_name:
+                raise ValueError(f"stage {stage.name} needs {need}, which no stage makes")
+            visit(by_name[need])
+        ordered[stage.name] = stage
+
+    for stage in stages:
+        visit(stage)
+    return list(ordered.values())

@@ -1,0 +1,140 @@
+"""The whole study on one machine: all jobs in order, then table, figures and report.
+
+In: gin files for each kind of stage. Out, in STUDY_DIR: rows.csv, figures/fig1.{png,svg},
+report.html; a folder a seed with a folder a job; logs/. Finished jobs are skipped, a killed one
+goes on from its last checkpoint.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import gin
+
+from pagap_jax.progress import progress_bar
+from pagap_jax.run_directory import read_result
+from pagap_jax.study import figures, report, results
+from pagap_jax.study.gates import Bars, check_gates
+from pagap_jax.study.plan import ControlledStudy, Settings, Stage, run_name
+from pagap_jax.study.results import Gate
+from pagap_jax.study.workers import RunJob, Workers
+
+
+@gin.configurable
+def study(
+    study_dir: str,
+    name: str,
+    title: str,
+    configs: str,
+    seeds: Sequence[int],
+    online: Sequence[Settings],
+    offline: Sequence[Settings],
+    bars: Bars,
+    data: Settings,
+    notes: Sequence[str] = (),
+    long_offline_runs: int = 0,
+    long_settings: Settings | None = None,
+    workers: int = 2,
+    run_job: RunJob | None = None,
+) -> None:
+    """Compares online with offline over some seeds.
+
+    Args:
+        name: goes into every row; `title` is what the report calls the study.
+        configs: folder of gin files, one for each kind of stage.
+        online: settings of each online run, {'LEARNING_RATE': ..., 'BETA': ...}; `offline` likewise.
+        bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
+        data: macros of the data, {'DATA_FILE': ...}.
+        notes: where this study differs from the paper, for the report.
+        long_offline_runs: so many of each seed's best offline runs are run again with
+            `long_settings`, so that offline isn't beaten by having been stopped early.
+        workers: jobs side by side, each on a core of its own.
+
+    Raises:
+        GateError: a stage missed its bar.
+    """
+    assert run_job is not None, "run through `pagap study`"
+    folder = Path(study_dir)
+    plans = [ControlledStudy(configs, name, study_dir, seed, data) for seed in seeds]
+    stages = [stage for plan in plans for stage in _first_stages(plan, online, offline)]
+    gates: list[Gate] = []
+    _run(run_job, folder, stages, workers, bars, gates)
+    if long_offline_runs:
+        more = [
+            stage
+            for plan in plans
+            for settings in best_offline(folder, plan, offline, long_offline_runs)
+            for stage in plan.offline({**settings, **(long_settings or {})})
+        ]
+        _run(run_job, folder, [*stages, *more], workers, bars, [])
+        stages = [*stages, *more]
+    _write_results(folder, title, stages, gates, plans, notes)
+
+
+def _first_stages(
+    plan: ControlledStudy, online: Sequence[Settings], offline: Sequence[Settings]
+) -> list[Stage]:
+    runs = [plan.online(settings) for settings in online]
+    runs += [plan.offline(settings) for settings in offline]
+    return [*plan.shared_stages(), *(stage for run in runs for stage in run)]
+
+
+def _run(
+    run_job: RunJob,
+    folder: Path,
+    stages: Sequence[Stage],
+    workers: int,
+    bars: Bars,
+    gates: list[Gate],
+) -> None:
+    with progress_bar() as progress:
+        task = progress.add_task("study", total=len(stages), note="")
+
+        def on_finished(stage: Stage, seconds: float) -> None:
+            progress.advance(task)
+            progress.update(task, note=stage.name)
+            print(f"{stage.name}: {seconds:.0f} s", flush=True)
+            seed = int(stage.name.split("/")[0].removeprefix("seed_"))
+            for gate in check_gates(folder, seed, stage.name, bars):
+                print(f"  {gate.name}: {gate.measured:.4f}, needs {gate.bar}: passed", flush=True)
+                gates.append(gate)
+
+        Workers(run_job, folder, workers).run(stages, on_finished)
+
+
+def best_offline(
+    folder: Path, plan: ControlledStudy, offline: Sequence[Settings], number: int
+) -> list[Settings]:
+    """The settings whose best checkpoint won most often on the half of the prompts to choose by."""
+
+    def peak(settings: Settings) -> float:
+        rows = folder / f"seed_{plan.seed}" / "rows" / run_name("offline", settings)
+        lines = (rows / results.ROWS_FILE).read_text().splitlines()
+        return max(json.loads(line)["win_rate_select"] for line in lines)
+
+    return sorted(offline, key=peak, reverse=True)[:number]
+
+
+def _write_results(
+    folder: Path,
+    title: str,
+    stages: Sequence[Stage],
+    gates: list[Gate],
+    plans: Sequence[ControlledStudy],
+    notes: Sequence[str],
+) -> None:
+    frame = results.collect_rows(folder / stage.name for stage in stages if stage.job == "evaluate")
+    results.write_csv(frame, folder / "rows.csv")
+    (folder / "figures").mkdir(exist_ok=True)
+    figures.figure_1(frame, folder / "figures" / "fig1")
+    data: Mapping = {
+        f"seed {plan.seed}": {
+            stage: read_result(folder / f"seed_{plan.seed}" / stage)
+            for stage in ("pairs", "golden", "d_golden", "proxy")
+        }
+        for plan in plans
+    }
+    gates = sorted(gates, key=lambda gate: gate.name)
+    context = report.ReportContext(title, gates, dict(data), list(notes))
+    report.write_report(folder / "report.html", frame, context)
+    print(f"rows: {folder / 'rows.csv'}\nreport: {folder / 'report.html'}", flush=True)

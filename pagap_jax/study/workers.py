@@ -1,0 +1,128 @@
+"""Runs the stages of a study on the cores of one machine, each as soon as what it needs is there."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from pagap_jax.errors import PagapError, RetryError
+from pagap_jax.study.plan import Stage, in_order
+
+RunJob = Callable[[Sequence[str]], object]
+
+
+class Workers:
+    """Processes that each run one job after another on a core of their own.
+
+    Tiny models gain nothing from a second core, so jobs side by side are what uses the machine. A
+    worker is kept from job to job because its imports take longer than many of the jobs.
+    """
+
+    def __init__(self, run_job: RunJob, study_dir: Path, workers: int):
+        self._run_job = run_job
+        self._study_dir = study_dir
+        context = multiprocessing.get_context("spawn")
+        cores: multiprocessing.Queue = context.Queue()
+        allowed = sorted(os.sched_getaffinity(0))
+        for i in range(workers):
+            cores.put(allowed[i % len(allowed)])
+        self._pool = concurrent.futures.ProcessPoolExecutor(
+            workers, context, initializer=_start_worker, initargs=(cores, str(study_dir))
+        )
+
+    def run(self, stages: Sequence[Stage], on_finished: Callable[[Stage, float], None]) -> None:
+        """Runs all stages; `on_finished` is called in this process with each and its seconds.
+
+        Raises:
+            PagapError: of the first stage that failed; stages under way are ended.
+            RetryError: a worker died.
+        """
+        waiting = in_order(stages)
+        finished: set[str] = set()
+        running: dict[concurrent.futures.Future, Stage] = {}
+        try:
+            while waiting or running:
+                ready = [stage for stage in waiting if finished.issuperset(stage.needs)]
+                for stage in ready:
+                    waiting.remove(stage)
+                    log = self._study_dir / "logs" / f"{stage.name}.log"
+                    argv = stage.argv(str(self._study_dir))
+                    running[self._pool.submit(_work, self._run_job, argv, str(log))] = stage
+                done, _ = concurrent.futures.wait(
+                    running, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    stage = running.pop(future)
+                    on_finished(stage, self._seconds(future, stage))
+                    finished.add(stage.name)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def stop(self) -> None:
+        """Ends the workers at once; what they had committed stays."""
+        for process in list((self._pool._processes or {}).values()):
+            process.kill()
+
+    def _seconds(self, future: concurrent.futures.Future, stage: Stage) -> float:
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise RetryError(
+                f"a worker died while {stage.name} was under way; the same command goes on from"
+                " the last checkpoints"
+            ) from error
+        except PagapError as error:
+            log = self._study_dir / "logs" / f"{stage.name}.log"
+            raise type(error)(f"{stage.name}: {error}\n(log: {log})") from error
+
+
+def _start_worker(cores: multiprocessing.Queue, study_dir: str) -> None:
+    """One core, a compilation cache that all workers share, and an end when the study's ends."""
+    os.sched_setaffinity(0, {cores.get()})
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(study_dir) / ".compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # a job that nobody waits for must not go on writing
+
+
+def _work(run_job: RunJob, argv: Sequence[str], log: str) -> float:
+    start = time.monotonic()
+    with _output_to(Path(log)):
+        run_job(argv)
+    return time.monotonic() - start
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Sends this process's stdout and stderr, C++ libraries' too, to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, kept in zip((1, 2), saved, strict=True):
+                os.dup2(kept, descriptor)
+                os.close(kept)

@@ -1,0 +1,114 @@
+"""The one training loop: batches in, updates, metrics, checkpoints, resume."""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import gin
+import jax
+
+from pagap_jax.errors import RetryError
+from pagap_jax.progress import progress_bar
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.train.checkpoints import Checkpoints
+from pagap_jax.train.metrics import MetricsLog
+from pagap_jax.train.state import TrainState
+
+# (state, step) -> (state, metrics, record): `record` is what a recorder is given of the step.
+StepFunction = Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array], Any]]
+
+
+class Recorder(Protocol):
+    """Takes what each step puts out; what it was given is on disk when `flush` returns."""
+
+    def resume(self, step: int) -> None: ...
+
+    def add(self, step: int, record: Any) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class TrainLoop:
+    """How long a run trains and what it leaves behind.
+
+    Attributes:
+        train_steps: updates in all.
+        checkpoint_period: saves each so many steps; 0 only where `checkpoint_steps` says.
+        checkpoint_steps: further steps to save at; the last step always is.
+        max_to_keep: the newest checkpoints to keep; None keeps all.
+        metrics_period: steps that one row of metrics averages.
+    """
+
+    train_steps: int
+    checkpoint_period: int = 0
+    checkpoint_steps: tuple[int, ...] = ()
+    max_to_keep: int | None = None
+    metrics_period: int = 20
+
+    def run(
+        self,
+        run: RunDirectory,
+        fresh_state: Callable[[], TrainState],
+        abstract: TrainState,
+        step_function: StepFunction,
+        recorder: Recorder | None = None,
+    ) -> TrainState:
+        """Trains to the end, from the last committed checkpoint if there is one.
+
+        Raises:
+            NotANumberError: the loss or its gradient stopped being a number.
+            RetryError: asked to stop (SIGTERM); a checkpoint of the step was saved.
+        """
+        checkpoints = Checkpoints(run.checkpoints, self.max_to_keep)
+        start = checkpoints.latest()
+        state = fresh_state() if start is None else checkpoints.restore(start, abstract)
+        if start is None:
+            checkpoints.save(state, 0)
+        start = start or 0
+        if recorder:
+            recorder.resume(start)
+        log = MetricsLog(run.metrics, start)
+        with stop_requests() as stop, progress_bar() as progress:
+            task = progress.add_task(run.identity["job"], total=self.train_steps, completed=start, note="")
+            for step in range(start, self.train_steps):
+                state, metrics, record = step_function(state, step)
+                log.add(metrics)
+                if recorder:
+                    recorder.add(step, record)
+                done = step + 1
+                save = self._saves_at(done) or stop.is_set()
+                if save or done % self.metrics_period == 0:
+                    row = log.write(done)
+                    progress.update(task, completed=done, note=f"loss {row['loss']:.4f}")
+                if save:
+                    if recorder:
+                        recorder.flush()  # before the checkpoint that counts on it
+                    checkpoints.save(state, done)
+                if stop.is_set() and done < self.train_steps:
+                    checkpoints.close()
+                    raise RetryError(f"{run.path}: asked to stop; saved step {done}")
+        checkpoints.close()
+        return state
+
+    def _saves_at(self, step: int) -> bool:
+        periodic = self.checkpoint_period and step % self.checkpoint_period == 0
+        return bool(periodic) or step in self.checkpoint_steps or step == self.train_steps
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets: the machine is about to be taken away."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread
+        yield event
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,92 @@
+"""What a training job is between two steps, and how it comes to be."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from flax.core import meta
+from jax.sharding import Mesh
+from jaxtyping import Int
+
+from pagap_jax.array_types import Array
+from pagap_jax.model.sharding import parameter_shardings, replicated
+from pagap_jax.model.transformer import Transformer
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters, optimizer state and the number of updates made. Nothing else is carried."""
+
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+
+
+def abstract_params(transformer: Transformer, mesh: Mesh) -> Any:
+    """Shapes, dtypes and shardings of the parameters, before any of them exists."""
+    boxed = jax.eval_shape(lambda: _init_boxed(transformer, jax.random.key(0)))
+    shardings = parameter_shardings(boxed, mesh)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        meta.unbox(boxed),
+        shardings,
+    )
+
+
+def init_params(transformer: Transformer, key: jax.Array, mesh: Mesh) -> Any:
+    """Random parameters, made on their own devices."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_params(transformer, mesh))
+    init = jax.jit(
+        lambda key: meta.unbox(_init_boxed(transformer, key)), out_shardings=shardings
+    )
+    return init(key)
+
+
+def abstract_state(
+    params: Any, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """The state's shapes and shardings; moments lie where their parameters lie.
+
+    Args:
+        params: abstract parameters with shardings.
+    """
+    opt_state = jax.eval_shape(optimizer.init, params)
+    # Adam's moments have their parameter's shape; Adafactor's factors are small: whole everywhere.
+    opt_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda x, p: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=p.sharding if x.shape == p.shape else replicated(mesh)
+        ),
+        opt_state,
+        params,
+        transform_non_params=lambda x: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=replicated(mesh)
+        ),
+    )
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
+    return TrainState(step, params, opt_state)
+
+
+def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """State at step 0 around given parameters."""
+    abstract = abstract_state(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params),
+        optimizer,
+        mesh,
+    )
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    # The parameters are copied: the step donates its state, and the caller may keep `params`.
+    start = jax.jit(
+        lambda params: TrainState(
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params), optimizer.init(params)
+        ),
+        out_shardings=shardings,
+    )
+    return start(params)
+
+
+def _init_boxed(transformer: Transformer, key: jax.Array) -> Any:
+    tokens = jnp.ones((1, 1), jnp.int32)
+    return transformer.init(key, tokens, tokens, tokens)["params"]

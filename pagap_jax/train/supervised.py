@@ -1,0 +1,88 @@
+"""Training on a loss of batches from the host: what SFT, preference models and pretraining share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from pagap_jax.model.sharding import batch_sharding, check_batch_size, put_batch, replicated
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.train.checkpoints import restore_params
+from pagap_jax.train.loop import TrainLoop
+from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.state import (
+    TrainState,
+    abstract_params,
+    abstract_state,
+    init_params,
+    init_state,
+)
+from pagap_jax.train.step import LossFunction, supervised_step
+
+Batch = dict[str, np.ndarray]
+
+
+def initial_params(
+    transformer: Transformer, initial_checkpoint_path: str | None, seed: int, mesh: Mesh
+) -> Any:
+    """Parameters of a checkpoint, or random ones where None is given."""
+    if initial_checkpoint_path is None:
+        return init_params(transformer, jax.random.key(seed), mesh)
+    return restore_params(initial_checkpoint_path, abstract_params(transformer, mesh))
+
+
+def train_supervised(
+    run: RunDirectory,
+    *,
+    transformer: Transformer,
+    mesh: Mesh,
+    loss_function: LossFunction,
+    batch_at: Callable[[int], Batch],
+    batch_size: int,
+    optimizer: optax.GradientTransformation,
+    learning_rate: LearningRate,
+    loop: TrainLoop,
+    seed: int,
+    initial_checkpoint_path: str | None,
+) -> TrainState:
+    """Trains to the end and returns the last state.
+
+    Args:
+        batch_at: the batch of a step, a function of the step alone: arrays with the batch first.
+        seed: of initial parameters (where random) and dropout; batches have their own.
+    """
+    check_batch_size(batch_size, mesh)
+    params = abstract_params(transformer, mesh)
+    abstract = abstract_state(params, optimizer, mesh)
+    state_shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    key = jax.random.key(seed)
+
+    # The key is an argument, not a constant: runs of other seeds find this program compiled.
+    def update(state, batch, rate, key):
+        return supervised_step(
+            state, batch, rate, key, loss_function=loss_function, optimizer=optimizer
+        )
+
+    step_function = jax.jit(
+        update,
+        in_shardings=(state_shardings, batch_sharding(mesh), *[replicated(mesh)] * 2),
+        out_shardings=(state_shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    def step(state: TrainState, index: int):
+        batch = put_batch(batch_at(index), mesh)
+        state, metrics = step_function(state, batch, learning_rate.at(index), key)
+        return state, metrics, None
+
+    def fresh_state() -> TrainState:
+        return init_state(
+            initial_params(transformer, initial_checkpoint_path, seed, mesh), optimizer, mesh
+        )
+
+    with jax.set_mesh(mesh):
+        return loop.run(run, fresh_state, abstract, step)

@@ -1,0 +1,19 @@
+"""What every test runs with: 8 virtual CPU devices, strict ranks and a cache of compilations.
+
+The environment is set before anything imports JAX or TensorFlow.
+"""
+
+import os
+from pathlib import Path
+
+_DEVICES = "--xla_force_host_platform_device_count=8"
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pagap_jax" / "tests"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+# Whatever took half a second to compile is worth the file.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -1,0 +1,90 @@
+"""Batch order: a function of (seed, step), each epoch a permutation, any number of processes."""
+
+import numpy as np
+import pytest
+
+from pagap_jax.data import batches
+from pagap_jax.data.stored import TokenPairs
+from pagap_jax.errors import ConfigError, DataError
+
+
+def stream(num_examples, batch_size, steps, seed, shuffle=True):
+    return np.concatenate(
+        [batches.batch_indices(num_examples, batch_size, s, seed, shuffle) for s in range(steps)]
+    )
+
+
+@pytest.mark.parametrize("num_examples, batch_size", [(12, 4), (13, 4), (7, 7), (7, 5)])
+def test_each_epoch_is_a_permutation_also_across_borders(num_examples, batch_size):
+    epochs = 3
+    order = stream(num_examples, batch_size, epochs * num_examples // batch_size + 1, seed=3)
+    order = order[: epochs * num_examples].reshape(epochs, num_examples)
+    np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(num_examples), (epochs, 1)))
+    assert not np.array_equal(order[0], order[1])
+    assert order.dtype == np.int64
+
+
+def test_resumed_at_any_step_goes_on_as_before():
+    whole = stream(13, 4, steps=20, seed=5).reshape(20, 4)
+    for step in (19, 0, 7, 3):
+        batches._permutation.cache_clear()  # as a new process has it
+        np.testing.assert_array_equal(batches.batch_indices(13, 4, step, 5), whole[step])
+
+
+def test_seed_decides():
+    assert not np.array_equal(stream(100, 10, 10, seed=0), stream(100, 10, 10, seed=1))
+    np.testing.assert_array_equal(stream(100, 10, 10, seed=1), stream(100, 10, 10, seed=1))
+
+
+def test_recorded_order_wraps():
+    assert stream(5, 3, 4, seed=0, shuffle=False).tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+
+
+def test_late_step_costs_no_more():
+    # An epoch index of a trillion would never end if earlier epochs were walked through.
+    assert len(set(batches.batch_indices(10, 10, step=10**12, seed=0).tolist())) == 10
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4, 8])
+def test_processes_together_feed_the_same_batch(process_count):
+    indices = batches.batch_indices(50, 8, step=9, seed=2)
+    parts = [batches.process_slice(indices, i, process_count) for i in range(process_count)]
+    np.testing.assert_array_equal(np.concatenate(parts), indices)
+    assert {len(part) for part in parts} == {8 // process_count}
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(DataError, match="found 3 examples, expected at least one batch of 4"):
+        batches.batch_indices(3, 4, step=0, seed=0)
+    with pytest.raises(ConfigError, match="found 8, expected a multiple of 3 processes"):
+        batches.process_slice(np.arange(8), 0, 3)
+
+
+def test_a_caller_cannot_spoil_the_next_batch():
+    first = batches.batch_indices(8, 8, step=0, seed=0)
+    kept = first.copy()
+    first[:] = -1
+    np.testing.assert_array_equal(batches.batch_indices(8, 8, step=0, seed=0), kept)
+
+
+def test_take_picks_rows_of_every_column():
+    rows = np.arange(5)
+    tokens = (rows[:, None] + np.zeros((1, 2))).astype(np.int32)
+    pairs = TokenPairs(
+        prompt=tokens,
+        response_a=tokens + 10,
+        response_b=tokens + 20,
+        choice=(rows % 2).astype(np.int8),
+        true_choice=(-(rows % 2)).astype(np.int8),
+        probability=(rows / 8).astype(np.float32),
+        step=rows.astype(np.int32) + 30,
+    )
+    taken = batches.take(pairs, np.array([4, 1, 1]))
+    assert len(taken) == 3
+    assert taken.prompt[:, 0].tolist() == [4, 1, 1]
+    assert taken.response_a[:, 1].tolist() == [14, 11, 11]
+    assert taken.response_b[:, 0].tolist() == [24, 21, 21]
+    assert taken.choice.tolist() == [0, 1, 1]
+    assert taken.true_choice.tolist() == [0, -1, -1]
+    assert taken.probability.tolist() == [0.5, 0.125, 0.125]
+    assert taken.step.tolist() == [34, 31, 31]

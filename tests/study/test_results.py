@@ -1,0 +1,155 @@
+"""Rows on disk: gathered in one order, kept without loss, refused when damaged."""
+
+import dataclasses
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from pagap_jax.errors import DataError
+from pagap_jax.records import row_to_dict
+from pagap_jax.study import results
+
+
+def _write(folder, *rows):
+    folder.mkdir(parents=True)
+    lines = [json.dumps(row_to_dict(row)) + "\n" for row in rows]
+    (folder / results.ROWS_FILE).write_text("".join(lines))
+    return folder
+
+
+def test_order_does_not_depend_on_the_order_of_the_files(tmp_path, make_row):
+    one = _write(
+        tmp_path / "one",
+        make_row(seed=1, method="online", run="b", step=50),
+        make_row(seed=0, method="online", run="b", step=100),
+        make_row(seed=0, method="online", run="b", step=50),
+    )
+    two = _write(
+        tmp_path / "two",
+        make_row(seed=0, method="online", run="a", step=200),
+        make_row(seed=0, method="offline", run="c", step=7),
+    )
+    frame = results.collect_rows([one, two / results.ROWS_FILE])
+    order = list(zip(frame["seed"], frame["method"], frame["run"], frame["step"], strict=True))
+    assert order == [
+        (0, "offline", "c", 7),
+        (0, "online", "a", 200),
+        (0, "online", "b", 50),
+        (0, "online", "b", 100),
+        (1, "online", "b", 50),
+    ]
+    pd.testing.assert_frame_equal(frame, results.collect_rows([two, one]))
+    assert list(frame.columns) == list(results.COLUMNS)
+
+
+def test_csv_keeps_every_float_and_every_text(tmp_path, make_row):
+    numbers = [0.1 + 0.2, 1e-300, -0.0, math.nan, math.inf, 1 / 3, 3.0]
+    rows = [make_row(step=i, kl=v, run='a "b", c\nd é') for i, v in enumerate(numbers)]
+    frame = results.collect_rows([_write(tmp_path / "rows", *rows)])
+    results.write_csv(frame, tmp_path / "out" / "rows.csv")
+    again = results.read_csv(tmp_path / "out" / "rows.csv")
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
+    assert again["run"][0] == 'a "b", c\nd é'
+
+
+def test_csv_bytes_are_the_same_and_lie_alone_in_their_folder(tmp_path, study_frame):
+    order = ["seed", "method", "run", "step"]
+    study_frame = study_frame.sort_values(order, ignore_index=True)
+    results.write_csv(study_frame, tmp_path / "rows.csv")
+    first = (tmp_path / "rows.csv").read_bytes()
+    results.write_csv(study_frame.copy(), tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_bytes() == first
+    results.write_csv(results.read_csv(tmp_path / "rows.csv"), tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert b"np." not in first and b"\r" not in first
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    results.write_atomically(tmp_path / "kept", b"old")
+
+    def no_disk(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(results.os, "fsync", no_disk)
+    with pytest.raises(OSError, match="disk full"):
+        results.write_atomically(tmp_path / "kept", b"new")
+    assert (tmp_path / "kept").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def _damaged(make_row, **changes):
+    fields = row_to_dict(make_row())
+    return json.dumps({k: v for k, v in (fields | changes).items() if v != "drop"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda row: b'{"study": "ti', "expected JSON"),
+        (lambda row: b"", "expected JSON"),
+        (lambda row: b"[1, 2]", "expected a JSON object"),
+        (lambda row: b"\xff\xfe", "UTF-8"),
+        (lambda row: _damaged(row, kl="low"), "'kl': found 'low', expected a number"),
+        (lambda row: _damaged(row, kl=None), "'kl': found None, expected a number"),
+        (lambda row: _damaged(row, seed=1.0), "'seed': found 1.0, expected a whole number"),
+        (lambda row: _damaged(row, seed=True), "'seed': found True, expected a whole number"),
+        (lambda row: _damaged(row, run=3), "'run': found 3, expected text"),
+        (lambda row: _damaged(row, win_rate="drop"), "expected field 'win_rate'"),
+        (lambda row: _damaged(row, extra=1), "'extra'"),
+        (lambda row: _damaged(row, schema_version=99), "schema version 99"),
+        (lambda row: _damaged(row), "a second time"),
+    ],
+)
+def test_damage_names_file_and_line(tmp_path, make_row, damage, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(_damaged(make_row) + b"\n" + damage(make_row) + b"\n")
+    with pytest.raises(DataError, match=message) as caught:
+        results.collect_rows([path])
+    assert str(caught.value).startswith(f"{path}:2: ")
+
+
+def test_missing_and_empty_files_are_refused(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        results.collect_rows([tmp_path])
+    (tmp_path / "rows.jsonl").write_bytes(b"")
+    with pytest.raises(DataError, match="rows.jsonl:1: found an empty file"):
+        results.collect_rows([tmp_path])
+
+
+def test_whole_numbers_are_read_into_float_columns(tmp_path, make_row):
+    (tmp_path / "rows.jsonl").write_bytes(_damaged(make_row, beta=1))
+    frame = results.collect_rows([tmp_path])
+    assert frame["beta"].dtype == float and frame["beta"][0] == 1.0
+
+
+def test_no_rows_give_an_empty_frame_with_all_columns():
+    frame = results.collect_rows([])
+    assert frame.empty and list(frame.columns) == list(results.COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "new", "message"),
+    [
+        (1, "kl_se", "error", r"differs in \['error', 'kl_se'\]"),
+        (2, "0.75", "high", "'accuracy': found 'high', expected a number"),
+        (2, "tiny,", "tiny,1,", "found 40 values, expected 39"),
+    ],
+)
+def test_a_damaged_csv_names_file_and_line(tmp_path, make_frame, line, old, new, message):
+    path = tmp_path / "rows.csv"
+    results.write_csv(make_frame({}), path)
+    lines = path.read_text().splitlines(keepends=True)
+    assert old in lines[line - 1]
+    lines[line - 1] = lines[line - 1].replace(old, new, 1)
+    path.write_text("".join(lines))
+    with pytest.raises(DataError, match=message) as caught:
+        results.read_csv(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+def test_gate_is_a_record():
+    gate = results.Gate("golden model", 0.82, "at least 0.78", True)
+    assert dataclasses.astuple(gate) == ("golden model", 0.82, "at least 0.78", True)
