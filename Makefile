@@ -5,6 +5,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY_DIR ?= studies/tiny
+TEST_PROCESSES ?= 2
 VENV := .venv
 READY := $(VENV)/.ready
 
@@ -14,7 +15,7 @@ demo: $(READY)
 	$(VENV)/bin/pagap study --gin_file=gin_configs/studies/tiny.gin --gin.STUDY_DIR="'$(STUDY_DIR)'"
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
@@ -24,7 +25,8 @@ check: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "installing into $(VENV): some minutes the first time"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:

@@ -9,13 +9,17 @@ V  vocabulary         E  examples in a data set
 Token ids are int32: 0 is padding, 1 ends a sequence. In tests these types are checked at run time.
 """
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, Key, Shaped
 
-Array: TypeAlias = jax.Array | np.ndarray
+# On the host or on devices. Static checkers can't follow one function through both.
+if TYPE_CHECKING:
+    Array: TypeAlias = Any
+else:
+    Array = jax.Array | np.ndarray
 
 PromptTokens: TypeAlias = Int[Array, "B P"]
 ResponseTokens: TypeAlias = Int[Array, "B R"]

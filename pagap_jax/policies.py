@@ -123,7 +123,7 @@ def next_token_kl(
     reference_logits: Float[Array, "B N R V"],
     mask: Bool[Array, "B N R"],
 ) -> Float[Array, "B N R"]:
-    """KL(policy ‖ reference) of the whole next-token distributions, nats a token; 0 where masked."""
+    """KL(policy ‖ reference) of next-token distributions, nats a token; 0 where masked."""
     log_p = jax.nn.log_softmax(logits)
     log_q = jax.nn.log_softmax(reference_logits)
     return jnp.where(mask, jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), 0.0)

@@ -56,8 +56,9 @@ class PreferenceModel:
         dropout_key: RandomKey | None = None,
     ) -> PerPair:
         """Log-odds that the response shown first is preferred, for composed inputs."""
-        logits = self.verdict_logits(params, self.encode(params, tokens, segments, dropout_key),
-                                     tokens, dropout_key)
+        logits = self.verdict_logits(
+            params, self.encode(params, tokens, segments, dropout_key), tokens, dropout_key
+        )
         return logits[:, self.special.verdict_a] - logits[:, self.special.verdict_b]
 
     def encode(self, params: Params, tokens, segments, dropout_key=None) -> Array:

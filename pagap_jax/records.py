@@ -29,9 +29,9 @@ class PreferencePair:
 class EvalRow:
     """Every measure of one checkpoint (method.md §5), with counts, errors and where it came from.
 
-    Log-probabilities and KL are in nats a response, summed over its tokens. `_low` and `_high` bound
-    95 % intervals. The `_select` half of the win-rate prompts chooses checkpoints, the `_report`
-    half reports them, so that a maximum over checkpoints isn't biased upwards.
+    Log-probabilities and KL are in nats a response, summed over its tokens. `_low` and `_high`
+    bound 95 % intervals. The `_select` half of the win-rate prompts chooses checkpoints, the
+    `_report` half reports them, so that a maximum over checkpoints isn't biased upwards.
     """
 
     study: str  # name of the study
@@ -90,8 +90,7 @@ def rows_from_dicts(dicts: Iterable[dict]) -> list[EvalRow]:
     rows = []
     for fields in dicts:
         if fields.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"row of schema version {fields.get('schema_version')!r}, this reads {SCHEMA_VERSION}"
-            )
+            found = fields.get("schema_version")
+            raise ValueError(f"row of schema version {found!r}, this reads {SCHEMA_VERSION}")
         rows.append(EvalRow(**fields))
     return rows

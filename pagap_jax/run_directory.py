@@ -1,8 +1,8 @@
 """The folder of one job: who made it, from what, and whether it is finished.
 
-    MODEL_DIR/run.json        job, fingerprint of its configuration, parents; written when it starts
-    MODEL_DIR/result.json     what it measured; written last, so it exists only when all else does
-    MODEL_DIR/metrics.jsonl   a row each few steps      MODEL_DIR/checkpoints/STEP   Orbax
+MODEL_DIR/run.json        job, fingerprint of its configuration, parents; written when it starts
+MODEL_DIR/result.json     what it measured; written last, so it exists only when all else does
+MODEL_DIR/metrics.jsonl   a row each few steps      MODEL_DIR/checkpoints/STEP   Orbax
 """
 
 import contextlib
@@ -31,20 +31,25 @@ class RunDirectory:
             path: the folder.
             job: the job's name.
             fingerprint: of the job's configuration.
-            parents: path of each artefact that the job reads, by role. Their fingerprints enter this
-                run's own, so a run notices when what it was made from has been made anew.
+            parents: path of each artefact that the job reads, by role. Their fingerprints enter
+                this run's own, so a run notices when what it was made from has been made anew.
 
         Raises:
             ConfigError: the folder holds a run of another configuration, or can't be written.
         """
         self.path = epath.Path(path)
+        self.job = job
         lineage = {
             role: {"path": str(parent), "fingerprint": fingerprint_of(parent)}
             for role, parent in sorted((parents or {}).items())
         }
         self.fingerprint = _combine(fingerprint, lineage)
-        self.identity = {"job": job, "fingerprint": self.fingerprint, "configuration": fingerprint,
-                         "parents": lineage}
+        self.identity = {
+            "job": job,
+            "fingerprint": self.fingerprint,
+            "configuration": fingerprint,
+            "parents": lineage,
+        }
         self._claim()
 
     @property

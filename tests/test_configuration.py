@@ -126,6 +126,19 @@ def test_scopes_are_followed_as_gin_does():
     assert "toy.gin:10: bigg/ToySource.name has no effect" in refusal(DIR, text=wrong)
 
 
+def test_what_a_macro_holds_is_evaluated_in_a_scope_of_its_name_as_gin_does():
+    text = BASE.replace("@ToySource()", "%SOURCE") + "SOURCE = @ToySource()\n"
+    text += "SOURCE/ToySource.name = 'by macro'\n"
+    given = run(DIR, text=text)
+    assert given["source"].name == "by macro"
+    assert "SOURCE/ToySource.name = 'by macro'" in given["config_text"].splitlines()
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "two\nlines", "back\\slash", "# %A @b"])
+def test_strings_arrive_as_they_are(name):
+    assert run(DIR, f"--gin.ToySource.name={name!r}")["source"].name == name
+
+
 def test_includes_are_looked_up_in_search_paths(tmp_path):
     (tmp_path / "more").mkdir()
     (tmp_path / "more/extra.gin").write_text("STEPS = 7\n")
@@ -234,6 +247,7 @@ def test_what_the_command_line_gets_wrong_is_refused(options, message):
     ("line", "message"),
     [
         ("LRR = 0.5", "toy.gin:10: LRR has no effect: nothing that toy_job reads uses %LRR"),
+        ("ToyUnused.width = 5", "toy.gin:10: ToyUnused.width has no effect: toy_job is never"),
         ("toy_job.model_dir = gs://b/x", "toy.gin:10: can't read the value gs://b/x of "),
         ("toy_job.model_dir =", "toy.gin:10: not gin (Unable to parse value): toy_job.model_dir ="),
         ("toy_job.steps = 5 6", "toy.gin:10: can't read the value 5 6 of toy_job.steps"),

@@ -57,7 +57,9 @@ class StreamRecorder:
         name = f"{steps[-1] + 1:08d}"
         temporary = self._stream / f"{name}.tmp"
         with temporary.open("wb") as file:
-            np.savez(file, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)})
+            np.savez(
+                file, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)}
+            )
         temporary.replace(self._stream / f"{name}.npz")
 
     def finish(self, vocabulary: Any, report: dict) -> None:

@@ -1,4 +1,4 @@
-"""The align step: pairs from a source, one loss, one update. The same program online and offline."""
+"""The align step: pairs from a source, one loss, one update; the same online and offline."""
 
 import dataclasses
 import enum

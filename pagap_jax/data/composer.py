@@ -1,4 +1,4 @@
-"""The input of a preference model, put together from token ids; one function for host and device."""
+"""The input of a preference model, from token ids; one function for host and device."""
 
 import dataclasses
 from types import ModuleType
@@ -53,14 +53,14 @@ def compose_preference_input(
     start_a = lengths[0] - skipped + 1
     start_b = start_a + lengths[1] + 1
     position = xp.arange(length)[None, :]
-    parts = [
+    parts: list[Array] = [
         _part(xp, prompt, position + skipped, lengths[0]),
         _part(xp, response_a, position - start_a, lengths[1]),
         _part(xp, response_b, position - start_b, lengths[2]),
         xp.where(position == start_a - 1, marker_a, 0),
         xp.where(position == start_b - 1, marker_b, 0),
     ]
-    tokens = sum(parts)  # at each position one part at most isn't 0
+    tokens: Array = sum(parts[1:], parts[0])  # at each position one part at most isn't 0
     segments = SEGMENT_A * (position >= start_a - 1) + (SEGMENT_B - SEGMENT_A) * (
         position >= start_b - 1
     )

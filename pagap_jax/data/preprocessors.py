@@ -41,7 +41,7 @@ class PairPacker:
     dropped: Counter[str] = dataclasses.field(default_factory=Counter)
     prompts_truncated: int = 0  # of the pairs kept
     responses_truncated: int = 0  # of the pairs kept, two each
-    _rows: list[tuple[Sequence[int], ...]] = dataclasses.field(default_factory=list)
+    _rows: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
     _labels: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
@@ -117,17 +117,17 @@ def _unusable(
         return EMPTY_PROMPT
     if any(_is_empty(response) for response in responses):
         return EMPTY_RESPONSE
-    if np.array_equal(*responses):
+    if np.array_equal(responses[0], responses[1]):
         return IDENTICAL
-    # No loss can tell them apart: a pair like this would only dilute the batch.
-    return IDENTICAL_TRUNCATED if np.array_equal(*cut) else None
+    # No loss can tell these apart: a pair like this would only dilute the batch.
+    return IDENTICAL_TRUNCATED if np.array_equal(cut[0], cut[1]) else None
 
 
 def _is_empty(ids: np.ndarray) -> bool:
-    return len(ids) == 0 or (len(ids) == 1 and ids[0] == END_ID)
+    return ids.tolist() in ([], [END_ID])
 
 
-def _padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
+def _padded(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
     padded = np.zeros((len(rows), length), np.int32)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids

@@ -78,6 +78,15 @@ def read_hh_transcripts(path: str | os.PathLike, max_bad_examples: int = 0) -> S
     return _read(path, _hh_pair, max_bad_examples)
 
 
+def file_digest(path: str | os.PathLike) -> str:
+    """12 hex digits of the SHA-256 of a file's bytes; raises DataError if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def in_validation(index: int, share: float) -> bool:
     """Whether the example is for validation: the same whatever else is in the file."""
     return _hashed_uniform("validation", index) < share
@@ -119,7 +128,11 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: found {error}, expected a whole gzip file") from error
     except OSError as error:
-        raise DataError(f"{path}: found {error.strerror}, expected a file to read") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | os.PathLike, error: OSError) -> DataError:
+    return DataError(f"{path}: found {error.strerror}, expected a file to read")
 
 
 def _json_object(line: bytes) -> dict[str, Any]:

@@ -77,7 +77,16 @@ def _expect_column(name: str, column: np.ndarray, dtype: type, rank: int, length
 
 def is_complete(directory: str | os.PathLike) -> bool:
     """Whether a finished data set lies in `directory` (its files aren't opened)."""
-    return (pathlib.Path(directory) / METADATA_FILE).is_file()
+    return (_local(directory) / METADATA_FILE).is_file()
+
+
+def _local(directory: str | os.PathLike) -> pathlib.Path:
+    if "://" in os.fspath(directory):  # pathlib would make a folder of this name
+        raise DataError(
+            f"{directory}: found a bucket, expected a folder (one may be mounted): array_record "
+            "reads and writes files only"
+        )
+    return pathlib.Path(directory)
 
 
 def write_token_pairs(
@@ -100,7 +109,7 @@ def write_token_pairs(
     Raises:
         DataError: a complete data set is already there, or the ids don't fit the vocabulary.
     """
-    directory = pathlib.Path(directory)
+    directory = _local(directory)
     if is_complete(directory):
         raise DataError(
             f"{directory}: found a complete data set, expected none: remove it or choose another"
@@ -214,7 +223,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     Raises:
         DataError: no complete data set of this schema there, or a file of it is gone or cut.
     """
-    directory = pathlib.Path(directory)
+    directory = _local(directory)
     path = directory / METADATA_FILE
     if not path.is_file():
         raise DataError(

@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import seqio
@@ -31,7 +32,7 @@ LABEL_FEATURES = ("choice", "true_choice")
 
 _EXAMPLES_AT_ONCE = 256
 
-Provider = seqio.Task | seqio.Mixture
+Provider: TypeAlias = seqio.Task | seqio.Mixture
 
 
 class TicketsDataSource(seqio.FunctionDataSource):

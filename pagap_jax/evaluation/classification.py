@@ -48,7 +48,7 @@ class Classification:
 
 
 def classify(scores: PairScores, choice: np.ndarray) -> Classification:
-    """Accuracy of the sign of h for (a, b) against the choice; pairs without a choice are left out."""
+    """Accuracy of the sign of h for (a, b) against the choice, over pairs that have one."""
     shift = np.asarray(scores.policy) - np.asarray(scores.reference)
     h = (shift[:, 0] - shift[:, 1])[choice >= 0]
     prefers_chosen = np.where(choice[choice >= 0] == 0, h, -h)

@@ -17,7 +17,7 @@ from pagap_jax.evaluation.judging import Judge
 from pagap_jax.evaluation.kl import response_kl
 from pagap_jax.evaluation.win_rate import win_rate
 from pagap_jax.policies import Policy
-from pagap_jax.sampling.loop import END_ID
+from pagap_jax.sampling.loop import END_ID, Samples
 from pagap_jax.sampling.methods import SamplingMethod
 
 
@@ -47,7 +47,7 @@ class Examination:
         """A function of a checkpoint's parameters that gives the measured fields of its row."""
         policy, sampling = self.policy, self.sampling
 
-        def sample(params: Any, batch: dict, key: jax.Array) -> jax.Array:
+        def sample(params: Any, batch: dict, key: jax.Array) -> Samples:
             key = jax.random.fold_in(key, batch["row"][0])
             return policy.sample(params, policy.encode(params, batch["prompt"]), key, 2, sampling)
 
@@ -75,9 +75,9 @@ class Examination:
         first, second = samples[:, 0], samples[:, 1]
         few = slice(self.kl_prompts)
         both = (params, self.reference)
-        kl = over(
-            functions.kl, both, {"prompt": prompt[few], "responses": first[few][:, None]}
-        )[:, 0]
+        kl = over(functions.kl, both, {"prompt": prompt[few], "responses": first[few][:, None]})[
+            :, 0
+        ]
         own = {"prompt": prompt[few], "response_a": first[few], "response_b": second[few]}
         own_judged = self.golden(**own).probability
         own_choice = np.asarray(choose(own_judged, own["response_a"], own["response_b"]))
@@ -111,7 +111,7 @@ def kl_fields(kl: np.ndarray) -> dict:
 
 
 def win_rate_fields(probability: np.ndarray) -> dict:
-    """The win rate over all prompts, over the even ones (to choose by) and the odd ones (to report)."""
+    """The win rate over all prompts, the even ones (to choose by) and the odd ones (to report)."""
     whole, select, report = (
         win_rate(probability), win_rate(probability[::2]), win_rate(probability[1::2])
     )  # fmt: skip

@@ -101,9 +101,7 @@ def align(
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
         source, judge_params = build_source(online, policy, vocabulary, mesh)
-        step = AlignStep(
-            policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer
-        )
+        step = AlignStep(policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer)
         shuffle = DataOrder(data_order) is DataOrder.SHUFFLED
         abstract = abstract_params(policy.transformer, mesh)
         reference = restore_params(initial_checkpoint_path, abstract)
@@ -123,8 +121,9 @@ def align(
             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
         }  # fmt: skip
         with jax.set_mesh(mesh):
-            loop.run(run, lambda: init_state(reference, optimizer, mesh), abstract, one_step,
-                     recorder)
+            loop.run(
+                run, lambda: init_state(reference, optimizer, mesh), abstract, one_step, recorder
+            )
         if recorder:
             recorder.finish(vocabulary, facts)
         return run.finish(facts)
@@ -135,18 +134,16 @@ def build_source(online: Online | None, policy, vocabulary, mesh):
     if online is None:
         return offline_pairs, None
     check_model_fits(online.judge, vocabulary)
-    judge = PreferenceModel(
-        Transformer(online.judge), special_ids(vocabulary), online.input_length
-    )
-    params = restore_params(
-        online.judge_checkpoint_path, abstract_params(judge.transformer, mesh)
-    )
+    judge = PreferenceModel(Transformer(online.judge), special_ids(vocabulary), online.input_length)
+    params = restore_params(online.judge_checkpoint_path, abstract_params(judge.transformer, mesh))
     return OnlinePairs(policy, judge, online.sampling), params
 
 
 def compile_align_step(step: AlignStep, abstract, mesh):
-    """Jits the step with explicit shardings. Rates, β, key and frozen models are arguments: a sweep
-    over them compiles once."""
+    """Jits the step with explicit shardings.
+
+    Rates, β, key and frozen models are arguments, so that a sweep over them compiles once.
+    """
     state = jax.tree.map(lambda x: x.sharding, abstract)
     whole = replicated(mesh)
     return jax.jit(

@@ -1,4 +1,4 @@
-"""What jobs open before they work: pairs that fit the vocabulary and the model, and their batches."""
+"""What jobs open before they work: pairs that fit vocabulary and model, and their batches."""
 
 import dataclasses
 from typing import Any

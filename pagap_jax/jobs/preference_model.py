@@ -74,7 +74,7 @@ def preference_model(
 
 
 def preference_training_loss(judge: PreferenceModel, params: Any, batch: dict, key: Any):
-    """Eq. 5: −log-likelihood with each pair shown in a random order. Unlabelled pairs don't count."""
+    """Eq. 5: −log-likelihood of labelled pairs, each shown in a random order."""
     order_key, dropout_key = jax.random.split(key)
     a, b = batch["response_a"], batch["response_b"]
     swapped = jax.random.bernoulli(order_key, 0.5, (a.shape[0],))
@@ -95,7 +95,7 @@ def preference_training_loss(judge: PreferenceModel, params: Any, batch: dict, k
 
 
 def validate(judge: Judge, pairs: TokenPairs) -> dict:
-    """Accuracies on held-out pairs with both orders asked; None where there is nothing to compare."""
+    """Accuracies on held-out pairs, both orders asked; None where there is no truth to compare."""
     judged = judge(pairs.prompt, pairs.response_a, pairs.response_b)
     says_b = judged.probability < 0.5
 

@@ -103,7 +103,9 @@ def pretrain(
                 " still on its plateau; train longer or take another seed"
             )
         # Half the size at no cost that could be measured: it is only a place to start from.
-        save_params(run.path / "export", jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
+        save_params(
+            run.path / "export", jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params)
+        )
         return run.finish({"tag_loss": loss})
 
 
@@ -113,12 +115,16 @@ def pretraining_loss(judge: PreferenceModel, verdict_weight: float, params, batc
     composed = judge.compose(batch["prompt"], batch["response_a"], batch["response_b"])
     # The same composer lays the marks of replaced words where their words went: 1 kept, 2 replaced.
     marks = judge.compose(
-        batch["prompt"], batch["replaced_a"] * 1 + (batch["response_a"] > 0),
+        batch["prompt"],
+        batch["replaced_a"] * 1 + (batch["response_a"] > 0),
         batch["replaced_b"] * 1 + (batch["response_b"] > 0),
     ).tokens
-    is_word = (composed.segments > 0) & (composed.tokens != special.marker_a) & (
-        composed.tokens != special.marker_b
-    ) & (composed.tokens != END_ID)
+    is_word = (
+        (composed.segments > 0)
+        & (composed.tokens != special.marker_a)
+        & (composed.tokens != special.marker_b)
+        & (composed.tokens != END_ID)
+    )
     encoded = judge.encode(params, composed.tokens, composed.segments, key)
     ids = [special.tag_ok_a, special.tag_bad_a]
     tags = (marks == 2) * 1
@@ -131,7 +137,9 @@ def pretraining_loss(judge: PreferenceModel, verdict_weight: float, params, batc
     if verdict_weight:
         verdict = judge.verdict_logits(params, encoded, composed.tokens, key)
         log_odds = verdict[:, special.verdict_a] - verdict[:, special.verdict_b]
-        counts = [jnp.sum(batch[k], axis=1, dtype=jnp.float32) for k in ("replaced_a", "replaced_b")]
+        counts = [
+            jnp.sum(batch[k], axis=1, dtype=jnp.float32) for k in ("replaced_a", "replaced_b")
+        ]
         metrics["verdict_loss"] = verdict_loss(log_odds, *counts)
         loss = loss + verdict_weight * metrics["verdict_loss"]
     return loss, metrics

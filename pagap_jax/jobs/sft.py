@@ -63,8 +63,15 @@ def sft(
             initial_checkpoint_path=initial_checkpoint_path,
         )
         return run.finish(
-            {"method": "sft", "loss": "cross_entropy", "reduction": "mean", "beta": 0.0,
-             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed}
+            {
+                "method": "sft",
+                "loss": "cross_entropy",
+                "reduction": "mean",
+                "beta": 0.0,
+                "learning_rate": learning_rate.peak,
+                "train_steps": loop.train_steps,
+                "seed": seed,
+            }
         )
 
 

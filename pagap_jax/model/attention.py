@@ -55,7 +55,7 @@ class MultiHeadAttention(nn.Module):
         queries: Float[Array, "*batch Q H K"],
         keys: Heads,
         values: Heads,
-        mask: Bool[Array, "*#batch Q S"],
+        mask: Bool[Array, "*#batch #Q S"],
         bias: Float[Array, "H Q S"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "*batch Q D"]:
@@ -113,10 +113,7 @@ def relative_position_buckets(
     # The epsilon, which is T5X's, keeps a distance that is a power of two in its upper bucket.
     ratio = np.maximum(distance, 1).astype(np.float32) / exact + np.finfo(np.float32).eps
     logarithmic = exact + (
-        np.log(ratio)
-        / np.log(max_distance / exact)
-        * (num_buckets - exact)
+        np.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)
     ).astype(np.int32)
     far = np.minimum(logarithmic, num_buckets - 1)
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
-

@@ -18,7 +18,7 @@ KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"
 
 
 class Dense(nn.Module):
-    """A projection of the last axis, without bias; its kernel is two-dimensional, as T5X stores it."""
+    """A projection of the last axis, without bias; its kernel has two axes, as T5X stores it."""
 
     features: int
     kernel_axes: tuple[str, str]
@@ -82,7 +82,7 @@ class Embed(nn.Module):
 
 
 class MlpBlock(nn.Module):
-    """The feed-forward block: the product of its activations of `wi` (gated where there are two)."""
+    """The feed-forward block: the product of its activations, gated where there are two."""
 
     config: T5Config
 

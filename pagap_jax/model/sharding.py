@@ -75,14 +75,12 @@ def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:
     """A sharding a parameter, from the logical axes that the modules declare.
 
     Args:
-        boxed: abstract parameters with Flax's partitioning boxes, as `init` under `eval_shape` gives.
+        boxed: abstract parameters with Flax's partitioning boxes, of `init` in `eval_shape`.
     """
 
     def sharding(leaf: Any) -> NamedSharding:
         if isinstance(leaf, nn.LogicallyPartitioned):
-            return NamedSharding(
-                mesh, partition_spec(leaf.names, leaf.value.shape, mesh.shape)
-            )
+            return NamedSharding(mesh, partition_spec(leaf.names, leaf.value.shape, mesh.shape))
         return replicated(mesh)
 
     return jax.tree.map(

@@ -4,6 +4,8 @@ The parameter tree, its shapes and logical axes are those of T5X's `Transformer`
 responses a prompt against one encoding of the prompt; caches are arrays that go in and come out.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,8 @@ class DecodeCache:
 
 
 class EncoderLayer(nn.Module):
+    """Self-attention and MLP, each behind a norm and beside a residual."""
+
     config: T5Config
 
     def setup(self):
@@ -64,6 +68,8 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
+    """The stack over prompt tokens, one table of position biases for all layers."""
+
     config: T5Config
 
     def setup(self):
@@ -84,6 +90,8 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
+    """Self-attention, attention to the prompt, MLP; whole sequences or one token at a time."""
+
     config: T5Config
 
     def setup(self):
@@ -107,12 +115,13 @@ class DecoderLayer(nn.Module):
         cross = self.encoder_decoder_attention.keys_values(encoded)
         return self._cross_and_mlp(x, cross, cross_mask, det)
 
-    def _cross_and_mlp(self, x: AnyArray, cross, cross_mask: AnyArray, det: bool) -> AnyArray:
+    def _cross_and_mlp(self, x: AnyArray, cross: tuple, cross_mask, det: bool) -> AnyArray:
         y = self.pre_cross_attention_layer_norm(x)
         # All N responses of a prompt query its keys as one long sequence: no copy of the keys.
         y = y.reshape(x.shape[0], -1, x.shape[-1])
         attention = self.encoder_decoder_attention
-        y = attention.attend(attention.queries(y), *cross, cross_mask, deterministic=det)
+        keys, values = cross
+        y = attention.attend(attention.queries(y), keys, values, cross_mask, deterministic=det)
         x = x + self.dropout(y.reshape(x.shape), deterministic=det)
         y = self.mlp(self.pre_mlp_layer_norm(x), det)
         return x + self.dropout(y, deterministic=det)
@@ -130,7 +139,8 @@ class DecoderLayer(nn.Module):
         """x [B, N, 1, D], the token at `position`; bias [H, 1, R]."""
         y = self.pre_self_attention_layer_norm(x)
         key, value = self.self_attention.keys_values(y)
-        cache = cache.replace(
+        cache = dataclasses.replace(
+            cache,
             self_keys=jax.lax.dynamic_update_slice_in_dim(cache.self_keys, key, position, axis=2),
             self_values=jax.lax.dynamic_update_slice_in_dim(
                 cache.self_values, value, position, axis=2
@@ -144,6 +154,8 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
+    """The stack over response tokens."""
+
     config: T5Config
 
     def setup(self):
@@ -178,7 +190,7 @@ class Decoder(nn.Module):
         for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
             x, layer_cache = layer.step(x, layer_cache, position, bias, cache.prompt_mask)
             layers.append(layer_cache)
-        return self.decoder_norm(x), cache.replace(layers=tuple(layers))
+        return self.decoder_norm(x), dataclasses.replace(cache, layers=tuple(layers))
 
 
 class Transformer(nn.Module):

@@ -63,7 +63,7 @@ def unfinished(state: SamplingState) -> jax.Array:
 
 
 def ban_ids(logits: TokenLogits, sampleable_size: int) -> TokenLogits:
-    """No padding, and no id at or beyond `sampleable_size` (sentinels, rows beyond the vocabulary)."""
+    """No padding, no sentinels, no rows beyond the vocabulary: ids in [1, sampleable_size)."""
     ids = jnp.arange(logits.shape[-1])
     allowed = (ids > 0) & (ids < sampleable_size)
     return jnp.where(jnp.expand_dims(allowed, range(logits.ndim - 1)), logits, NEVER)
@@ -82,9 +82,7 @@ def sample_token(
     )
     # T5 starts from the padding id, which is what `tokens` holds at position 0.
     logits, cache = decode_step(previous, state.cache, state.position)
-    token = method.draw(
-        jax.random.fold_in(key, state.position), ban_ids(logits, sampleable_size)
-    )
+    token = method.draw(jax.random.fold_in(key, state.position), ban_ids(logits, sampleable_size))
     taken = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
     log_prob = taken - jax.nn.logsumexp(logits, axis=-1)
     token = jnp.where(state.finished, 0, token)

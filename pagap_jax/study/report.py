@@ -117,9 +117,8 @@ def _figure_1(frame: pd.DataFrame, study: str) -> str:
         "Win rate against the golden policy over KL from the SFT policy. Corresponds to Fig. 1 of "
         f"the paper; here: {study}. Each faint point is one checkpoint of one run, over all "
         "prompts. Lines join the best checkpoints in bins of KL, each chosen on one half of the "
-        "prompts and reported on the other, averaged over seeds; the paper draws checkpoints "
-        "without such a choice. Bars: standard error over seeds, or the 95 % interval over "
-        "prompts where a bin has one seed."
+        "prompts and reported on the other, averaged over seeds; choosing by halves is ours. Bars: "
+        "standard error over seeds, or the 95 % interval over prompts where a bin has one seed."
     )
     return page.figure(svg, caption, "narrow")
 
@@ -136,8 +135,7 @@ def _training(frame: pd.DataFrame, study: str) -> str:
     )
     caption = (
         f"Win rate, KL and accuracy on D_golden over training; here: {study}. The accuracy "
-        "corresponds to Fig. 8 (top) of the paper; win rate and KL over steps have no figure "
-        f"there. {_HOW_TO_READ}"
+        f"corresponds to Fig. 8 (top) of the paper. {_HOW_TO_READ}"
     )
     return page.figure(svg, caption)
 
@@ -147,7 +145,7 @@ def _log_prob_shift(frame: pd.DataFrame, study: str) -> str:
     svg = drawing.inline_svg(drawn, "shift", "Log-probability of responses over steps")
     caption = (
         "Mean of log π − log π_SFT of D_golden's responses, in nats a response, over training; "
-        f"here: {study}. The chosen responses correspond to Fig. 8 (bottom) of the paper; the "
-        f"rejected ones have no figure there. {_HOW_TO_READ}"
+        f"here: {study}. The chosen responses correspond to Fig. 8 (bottom) of the paper. "
+        f"{_HOW_TO_READ}"
     )
     return page.figure(svg, caption)

@@ -42,7 +42,8 @@ def study(
     Args:
         name: goes into every row; `title` is what the report calls the study.
         configs: folder of gin files, one for each kind of stage.
-        online: settings of each online run, {'LEARNING_RATE': ..., 'BETA': ...}; `offline` likewise.
+        online: settings of each online run, {'LEARNING_RATE': ..., 'BETA': ...}.
+        offline: the same of each offline run.
         bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
         data: macros of the data, {'DATA_FILE': ...}.
         notes: where this study differs from the paper, for the report.

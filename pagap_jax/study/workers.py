@@ -1,4 +1,4 @@
-"""Runs the stages of a study on the cores of one machine, each as soon as what it needs is there."""
+"""Runs the stages of a study on one machine's cores, each when what it needs is there."""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the whole state of a run at its steps, and parameters for whoever starts from one."""
+"""Orbax checkpoints: the whole state of a run, and parameters for whoever starts from one."""
 
 import importlib.resources
 from typing import Any
@@ -129,5 +129,6 @@ def _check_same_model(path: str, expected: dict, found: dict, absent: list[str])
     ]
     if lines:
         more = f"\n  and {len(lines) - 5} more" if len(lines) > 5 else ""
-        raise ConfigError(f"{path} is a checkpoint of another model:\n  "
-                          + "\n  ".join(lines[:5]) + more)
+        raise ConfigError(
+            f"{path} is a checkpoint of another model:\n  " + "\n  ".join(lines[:5]) + more
+        )

@@ -74,7 +74,7 @@ class TrainLoop:
             recorder.resume(start)
         log = MetricsLog(run.metrics, start)
         with stop_requests() as stop, progress_bar() as progress:
-            task = progress.add_task(run.identity["job"], total=self.train_steps, completed=start, note="")
+            task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
             for step in range(start, self.train_steps):
                 state, metrics, record = step_function(state, step)
                 log.add(metrics)

@@ -38,15 +38,11 @@ def abstract_params(transformer: Transformer, mesh: Mesh) -> Any:
 def init_params(transformer: Transformer, key: jax.Array, mesh: Mesh) -> Any:
     """Random parameters, made on their own devices."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_params(transformer, mesh))
-    init = jax.jit(
-        lambda key: meta.unbox(_init_boxed(transformer, key)), out_shardings=shardings
-    )
+    init = jax.jit(lambda key: meta.unbox(_init_boxed(transformer, key)), out_shardings=shardings)
     return init(key)
 
 
-def abstract_state(
-    params: Any, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
+def abstract_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """The state's shapes and shardings; moments lie where their parameters lie.
 
     Args:

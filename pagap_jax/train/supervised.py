@@ -1,4 +1,4 @@
-"""Training on a loss of batches from the host: what SFT, preference models and pretraining share."""
+"""Training on batches from the host: what SFT, preference models and pretraining share."""
 
 from collections.abc import Callable
 from typing import Any

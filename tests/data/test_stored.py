@@ -20,6 +20,7 @@ class LetterVocabulary:
     vocab_size = 30
 
     def decode(self, ids):
+        """What TokenPairs are stored beside."""
         return "".join(f"{chr(97 + i)}é" for i in ids if i > 1)
 
 
@@ -172,6 +173,11 @@ def test_ids_that_do_not_fit_name_the_example(tmp_path, ids, expected):
     with pytest.raises(DataError, match=rf"'train': example 2, column 'response_b'.*{expected}"):
         write(tmp_path, {"train": pairs})
     assert not stored.is_complete(tmp_path)
+
+
+def test_a_bucket_is_refused_rather_than_made_a_folder():
+    with pytest.raises(DataError, match="gs://bucket/pairs: found a bucket"):
+        write("gs://bucket/pairs")
 
 
 def test_empty_split_and_wrong_columns_are_refused(tmp_path):

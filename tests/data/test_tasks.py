@@ -1,0 +1,175 @@
+"""The seqio tasks: the built-in ones, a user's own, and what is said of a wrong one."""
+
+import functools
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from pagap_jax.data import sources
+from pagap_jax.data.tickets import ticket_pairs
+from pagap_jax.data.vocabulary import byte_vocabulary, tickets_vocabulary
+from pagap_jax.errors import ConfigError, DataError
+
+HH_SAMPLE = pathlib.Path(__file__).parent / "files" / "hh_sample.jsonl"
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    from pagap_jax.data import tasks
+
+    return tasks
+
+
+@pytest.fixture(scope="module")
+def words(tasks):
+    return tickets_vocabulary()
+
+
+def rows_of(tasks, name, split, vocabulary, seed=0, module=None):
+    return list(tasks.read_split(tasks.find_task(name, module, vocabulary), split, seed))
+
+
+def register_user_task(vocabulary, name="user_pairs", features=None, **columns):
+    """A seqio task as a user registers it: a function as source, seqio's own preprocessors."""
+    import seqio
+    import tensorflow as tf
+
+    columns = {
+        "inputs": ["ab", "c"],
+        "response_a": ["d", "e"],
+        "response_b": ["f", "gh"],
+        "choice": [1, 0],
+        **columns,
+    }
+    columns = {name: column for name, column in columns.items() if column is not None}
+
+    def dataset_fn(split, shuffle_files=False, seed=None):
+        return tf.data.Dataset.from_tensor_slices(columns)
+
+    feature = seqio.Feature(vocabulary, add_eos=True)
+    seqio.TaskRegistry.remove(name)
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.FunctionDataSource(dataset_fn, splits=["train"]),
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+        output_features=dict.fromkeys(features or ("inputs", "response_a", "response_b"), feature),
+    )
+
+
+def test_tickets_are_the_tokens_of_the_text(tasks, words):
+    tasks.register_tasks(words, {"train": 300, "validation": 20})
+    rows = rows_of(tasks, "tickets", "train", words, seed=3)
+    assert len(rows) == 300
+    stream = int(np.random.SeedSequence((3, 0)).generate_state(1, np.uint64)[0])
+    for row, pair in zip(rows, ticket_pairs(300, stream), strict=True):
+        texts = (pair.prompt, pair.response_a, pair.response_b)
+        for ids, text in zip(row[:3], texts, strict=True):
+            assert ids.tolist() == [*words.encode(text), 1]
+        assert row[3:] == (pair.choice, pair.true_choice)
+
+
+def test_tickets_vary_with_seed_and_split_alone(tasks, words):
+    tasks.register_tasks(words, {"train": 20, "validation": 20})
+
+    def texts(split, seed):
+        return [tuple(ids.tolist()) for ids, *_ in rows_of(tasks, "tickets", split, words, seed)]
+
+    assert texts("train", 1) == texts("train", 1)
+    assert not set(texts("train", 1)) & set(texts("train", 2))
+    assert not set(texts("train", 1)) & set(texts("validation", 1))
+
+
+def test_json_lines_are_split_by_index(tasks, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    lines = [
+        {"prompt": f"prompt {i}", "response_a": "é", "response_b": "no", "choice": i % 2}
+        for i in range(60)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    vocabulary = byte_vocabulary()
+    tasks.register_tasks(vocabulary, {}, path, validation_share=0.25)
+    found = {}
+    for split in ("train", "validation"):
+        rows = rows_of(tasks, "json_lines", split, vocabulary)
+        found[split] = [int(vocabulary.decode(prompt.tolist()).split()[1]) for prompt, *_ in rows]
+        assert [choice for *_, choice, _ in rows] == [i % 2 for i in found[split]]
+        assert {true_choice for *_, true_choice in rows} == {-1}
+    assert sorted(found["train"] + found["validation"]) == list(range(60))
+    assert found["validation"] == [i for i in range(60) if sources.in_validation(i, 0.25)]
+
+
+def test_hh_transcripts_read_the_sample_and_report(tasks):
+    vocabulary = byte_vocabulary()
+    tasks.register_tasks(vocabulary, {}, HH_SAMPLE, validation_share=0.0)
+    provider = tasks.find_task("hh_transcripts", None, vocabulary)
+    assert tasks.source_reports(provider) == []
+    rows = list(tasks.read_split(provider, "train", seed=0))
+    assert len(rows) == 28
+    assert vocabulary.decode(rows[0][0].tolist()).endswith("Assistant:")
+    (report,) = tasks.source_reports(provider)
+    assert report.noted == {sources.DIVERGES_EARLY: 1}
+
+
+def test_registering_again_replaces(tasks, words, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("{}\n")
+    tasks.register_tasks(words, {"train": 1, "validation": 1}, path)
+    with pytest.raises(DataError, match="pairs.jsonl:1: found fields"):
+        rows_of(tasks, "json_lines", "train", words)
+    tasks.register_tasks(words, {"train": 2, "validation": 1})
+    assert len(rows_of(tasks, "tickets", "train", words)) == 2
+    with pytest.raises(ConfigError, match=r"found 'json_lines', .*set prepare\.data_file"):
+        tasks.find_task("json_lines", None, words)
+
+
+def test_a_users_task_works_from_its_module(tasks, tmp_path, monkeypatch):
+    (tmp_path / "my_tasks.py").write_text("import my_registration\nmy_registration.register()\n")
+    vocabulary = byte_vocabulary()
+
+    class Registration:
+        register = staticmethod(functools.partial(register_user_task, vocabulary))
+
+    monkeypatch.setitem(sys.modules, "my_registration", Registration)
+    monkeypatch.syspath_prepend(tmp_path)
+    rows = rows_of(tasks, "user_pairs", "train", vocabulary, module="my_tasks")
+    assert [vocabulary.decode(row[2].tolist()) for row in rows] == ["f", "gh"]
+    assert [row[2].tolist()[-1] for row in rows] == [1, 1]  # the end token, no padding
+    assert [row[3:] for row in rows] == [(1, -1), (0, -1)]
+
+
+def test_a_mixture_keeps_the_labels(tasks):
+    import seqio
+
+    vocabulary = byte_vocabulary()
+    register_user_task(vocabulary, "first", choice=[0, 0], true_choice=[1, 1])
+    register_user_task(vocabulary, "second", choice=[1, 1], true_choice=[0, 0])
+    seqio.MixtureRegistry.remove("both")
+    seqio.MixtureRegistry.add("both", ["first", "second"], default_rate=1.0)
+    rows = rows_of(tasks, "both", "train", vocabulary)
+    assert 2 <= len(rows) <= 4
+    assert {row[3:] for row in rows} <= {(0, 1), (1, 0)}
+
+
+def test_wrong_tasks_are_told_from_what_is_known(tasks, words):
+    tasks.register_tasks(words, {"train": 1, "validation": 1})
+    with pytest.raises(ConfigError, match=r"found 'tikets', .*'tickets'.*did you mean 'tickets'\?"):
+        tasks.find_task("tikets", None, words)
+    with pytest.raises(ConfigError, match="TASK_MODULE: found 'no_such_module'"):
+        tasks.find_task("tickets", "no_such_module", words)
+    with pytest.raises(ConfigError, match="'tickets', feature 'inputs': found vocabulary Sentence"):
+        tasks.find_task("tickets", None, byte_vocabulary())
+
+
+def test_a_users_task_that_lacks_something(tasks):
+    vocabulary = byte_vocabulary()
+    register_user_task(vocabulary, features=("inputs", "response_a"))
+    with pytest.raises(ConfigError, match=r"found output features \['inputs', 'response_a'\]"):
+        tasks.find_task("user_pairs", None, vocabulary)
+    register_user_task(vocabulary, choice=None)
+    with pytest.raises(ConfigError, match="expected 'choice' among them"):
+        rows_of(tasks, "user_pairs", "train", vocabulary)
+    with pytest.raises(ConfigError, match=r"found splits \['train'\], expected 'validation'"):
+        rows_of(tasks, "user_pairs", "validation", vocabulary)

@@ -1,0 +1,137 @@
+"""The prepare job: what lies on disk afterwards, and that a second run changes nothing."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from pagap_jax.data import stored
+from pagap_jax.data.vocabulary import byte_vocabulary, tickets_vocabulary
+from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.jobs.prepare import prepare
+
+HH_SAMPLE = pathlib.Path(__file__).parents[1] / "data" / "files" / "hh_sample.jsonl"
+
+
+def prepare_tickets(directory, seed=0, **changes):
+    arguments = {
+        "model_dir": str(directory),
+        "mixture_or_task_name": "tickets",
+        "vocabulary": tickets_vocabulary(),
+        "task_feature_lengths": {"inputs": 21, "targets": 20},
+        "seed": seed,
+        "num_train": 60,
+        "num_validation": 8,
+    }
+    return prepare(**(arguments | changes))
+
+
+def prepare_file(directory, data_file, **changes):
+    arguments = {
+        "vocabulary": byte_vocabulary(),
+        "task_feature_lengths": {"inputs": 64, "targets": 32},
+        "num_train": None,
+        "num_validation": None,
+        "data_file": str(data_file),
+        "validation_share": 0.3,
+    }
+    return prepare_tickets(directory, **(arguments | changes))
+
+
+def test_tickets_fit_their_lengths_and_are_labelled(tmp_path):
+    report = prepare_tickets(tmp_path / "pairs")
+    train = stored.read_token_pairs(tmp_path / "pairs", "train")
+    assert (train.prompt.shape, train.response_a.shape) == ((60, 21), (60, 20))
+    assert len(stored.read_token_pairs(tmp_path / "pairs", "validation")) == 8
+    # Every prompt ends with the end token; a response of full length that doesn't was cut.
+    lengths = np.count_nonzero(train.prompt, axis=1)
+    assert (train.prompt[np.arange(60), lengths - 1] == 1).all()
+    responses = np.concatenate([train.response_a, train.response_b])
+    ends = (responses == 1).sum(axis=1)
+    assert ((ends == 1) | (np.count_nonzero(responses, axis=1) == 20)).all()
+    assert report["splits"]["train"]["share_responses_truncated"] == np.mean(ends == 0)
+    assert (report["read"], report["dropped"]) == (68, {})
+    assert set(train.choice.tolist()) == {0, 1} and -1 not in train.true_choice
+    assert np.isnan(train.probability).all() and (train.step == -1).all()
+
+
+def test_the_data_set_is_a_function_of_the_seed(tmp_path):
+    for directory, seed in (("a", 1), ("b", 1), ("c", 2)):
+        prepare_tickets(tmp_path / directory, seed)
+    a, b, c = ({f.name: f.read_bytes() for f in (tmp_path / d).iterdir()} for d in "abc")
+    assert a == b
+    assert a["token_pairs-train.array_record-00000"] != c["token_pairs-train.array_record-00000"]
+
+
+def test_real_transcripts_are_counted(tmp_path):
+    report = prepare_file(tmp_path, HH_SAMPLE, mixture_or_task_name="hh_transcripts")
+    assert report["read"] == 28
+    assert report["dropped"] == {"empty response": 1}
+    assert report["noted"] == {"transcripts diverge before the last turn": 1}
+    splits = report["splits"]
+    assert splits["train"]["examples"] + splits["validation"]["examples"] == 27
+    assert json.loads((tmp_path / "result.json").read_text()) == report
+    assert stored.read_metadata(tmp_path)["report"] == report
+    # The end of the prompt is kept: what the assistant is to answer.
+    vocabulary, pairs = byte_vocabulary(), stored.read_token_pairs(tmp_path, "train")
+    for prompt in pairs.prompt:
+        assert vocabulary.decode(prompt[prompt > 0].tolist()).endswith("\n\nAssistant:")
+
+
+def test_bad_lines_and_identical_pairs_add_up(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    line = {"prompt": "p", "response_a": "x", "response_b": "y", "choice": 0}
+    lines = [line] * 20 + [{**line, "response_b": "x"}, {**line, "prompt": " "}, {}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    report = prepare_file(
+        tmp_path / "pairs", path, mixture_or_task_name="json_lines", max_bad_examples=1
+    )
+    assert report["read"] == 23
+    assert report["dropped"] == {"bad line": 1, "empty prompt": 1, "identical responses": 1}
+    assert sum(split["examples"] for split in report["splits"].values()) == 20
+
+
+def test_no_more_pairs_are_kept_than_asked_for(tmp_path):
+    report = prepare_file(tmp_path, HH_SAMPLE, mixture_or_task_name="hh_transcripts", num_train=3)
+    assert report["splits"]["train"]["examples"] == 3
+
+
+def test_a_second_run_changes_nothing(tmp_path):
+    first = prepare_tickets(tmp_path, fingerprint="one")
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert prepare_tickets(tmp_path, fingerprint="one") == first
+    (tmp_path / "result.json").unlink()  # killed just before the end
+    assert prepare_tickets(tmp_path, fingerprint="one") == first
+    changed = [f for f in tmp_path.iterdir() if f.stat().st_mtime_ns != before[f]]
+    assert {file.name for file in changed} <= {"result.json", ".lock"}
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        prepare_tickets(tmp_path, fingerprint="two")
+
+
+def test_a_changed_data_file_is_noticed(tmp_path):
+    path = tmp_path / "sample.jsonl"
+    lines = HH_SAMPLE.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines))
+    prepare_file(tmp_path / "pairs", path, mixture_or_task_name="hh_transcripts")
+    path.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        prepare_file(tmp_path / "pairs", path, mixture_or_task_name="hh_transcripts")
+
+
+def test_settings_that_do_not_fit(tmp_path):
+    with pytest.raises(ConfigError, match=r"num_train.*found None, expected numbers"):
+        prepare_tickets(tmp_path / "a", num_train=None)
+    with pytest.raises(ConfigError, match=r"TASK_FEATURE_LENGTHS: found \{'inputs': 21\}"):
+        prepare_tickets(tmp_path / "b", task_feature_lengths={"inputs": 21})
+    with pytest.raises(DataError, match="no_such_file: found No such file"):
+        prepare_file(tmp_path / "c", "no_such_file", mixture_or_task_name="json_lines")
+    with pytest.raises(DataError, match="hh_transcripts: validation: found no usable pair among 0"):
+        prepare_file(
+            tmp_path / "d",
+            HH_SAMPLE,
+            mixture_or_task_name="hh_transcripts",
+            validation_share=0.0,
+        )
+    for directory in "abcd":
+        assert not stored.is_complete(tmp_path / directory)
