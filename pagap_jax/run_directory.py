@@ -44,7 +44,7 @@ class RunDirectory:
             for role, parent in sorted((parents or {}).items())
         }
         self.fingerprint = _combine(fingerprint, lineage)
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "job": job,
             "fingerprint": self.fingerprint,
             "configuration": fingerprint,
@@ -88,21 +88,38 @@ class RunDirectory:
 
     def _claim(self) -> None:
         identity_file = self.path / "run.json"
-        if identity_file.exists():
+        # A run that ended before it made anything (a setting that didn't fit) claims nothing.
+        if identity_file.exists() and self._made_something():
             found = json.loads(identity_file.read_text())
-            for key in ("job", "configuration", "parents"):
-                if found.get(key) != self.identity[key]:
-                    raise ConfigError(
-                        f"{self.path} holds a run of another configuration: {key} was"
-                        f" {found.get(key)}, is now {self.identity[key]};"
-                        " give another MODEL_DIR or delete this one"
-                    )
+            if (found["job"], found["fingerprint"]) != (self.job, self.fingerprint):
+                raise ConfigError(self._what_differs(found))
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             _write_json(identity_file, self.identity)
         except OSError as error:
             raise ConfigError(f"{self.path} can't be written: {error}") from error
+
+    def _what_differs(self, found: Mapping[str, Any]) -> str:
+        now = self.identity
+        differs = [
+            f"{key} was {found.get(key)!r}, is now {now[key]!r}"
+            for key in ("job", "configuration")
+            if found.get(key) != now[key]
+        ]
+        differs += [
+            f"{role} ({parent['path']}) was {was.get('fingerprint')!r},"
+            f" is now {parent['fingerprint']!r}"
+            for role, parent in now["parents"].items()
+            if (was := found["parents"].get(role, {})).get("fingerprint") != parent["fingerprint"]
+        ]
+        return (
+            f"{self.path} holds another run: {'; '.join(differs)}."
+            " Give another MODEL_DIR, or delete this one"
+        )
+
+    def _made_something(self) -> bool:
+        return any(p.name not in ("run.json", ".lock") for p in self.path.iterdir())
 
 
 def read_result(path: epath.PathLike) -> dict[str, Any] | None:

@@ -20,6 +20,8 @@ from pagap_jax.policies import Policy
 from pagap_jax.sampling.loop import END_ID, Samples
 from pagap_jax.sampling.methods import SamplingMethod
 
+EVALUATION = 1  # what random numbers are for: `sample_pairs` draws from the seed's own stream
+
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
@@ -57,7 +59,9 @@ class Examination:
         def scores(params: Any, reference: Any, batch: dict):
             return score_pairs(policy, params, reference, **batch)
 
-        key = jax.random.key(self.seed)
+        # Not the stream of random numbers that the golden responses were sampled with: a policy
+        # near the golden one would copy them.
+        key = jax.random.fold_in(jax.random.key(self.seed), EVALUATION)
         functions = Functions(
             compile_for(lambda params, batch: sample(params, batch, key).tokens, 1, self.mesh),
             compile_for(kl, 2, self.mesh),

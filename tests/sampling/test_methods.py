@@ -1,0 +1,64 @@
+"""Temperature, top-k and top-p against a slow NumPy version."""
+
+import jax
+import numpy as np
+import pytest
+
+from pagap_jax.sampling.methods import NEVER, SamplingMethod
+from tests.reference.sampling import truncated_distribution
+
+SETTINGS = [
+    {},
+    {"temperature": 0.5},
+    {"temperature": 2.0},
+    {"top_k": 1},
+    {"top_k": 3},
+    {"top_p": 0.01},
+    {"top_p": 0.6},
+    {"temperature": 0.7, "top_k": 4, "top_p": 0.8},
+]
+
+
+@pytest.fixture(scope="module")
+def logits():
+    logits = np.random.default_rng(0).normal(size=(20, 2, 9)).astype(np.float32) * 2
+    logits[0, 0, :4] = logits[0, 0].max()  # a tie for the first place
+    logits[..., [0, 8]] = NEVER  # banned ids stay so under every setting
+    return logits
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_distribution(logits, setting):
+    filtered = SamplingMethod(**setting).filter_logits(logits)
+    expected = np.apply_along_axis(truncated_distribution, -1, logits.astype(np.float64), **setting)
+    np.testing.assert_allclose(jax.nn.softmax(filtered), expected, rtol=0, atol=1e-6)
+    assert (expected[..., [0, 8]] == 0).all()
+
+
+def test_more_than_there_are_keeps_all(logits):
+    np.testing.assert_array_equal(SamplingMethod(top_k=9).filter_logits(logits), logits)
+
+
+def test_draws_follow_the_distribution(logits):
+    """Frequencies within 5 standard errors."""
+    method, draws, row = SamplingMethod(temperature=1.5, top_k=4), 20_000, logits[3, 1]
+    expected = truncated_distribution(row.astype(np.float64), temperature=1.5, top_k=4)
+    tokens = method.draw(jax.random.key(0), np.tile(row, (draws, 1)))
+    frequencies = np.bincount(tokens, minlength=9) / draws
+    assert (frequencies[expected == 0] == 0).all()
+    error = np.sqrt(expected * (1 - expected) / draws)
+    assert (np.abs(frequencies - expected) <= 5 * error).all()
+
+
+def test_temperature_zero_is_greedy(logits):
+    tokens = SamplingMethod(temperature=0.0).draw(jax.random.key(0), logits)
+    np.testing.assert_array_equal(tokens, logits.argmax(axis=-1))
+    assert tokens.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "setting", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
+)
+def test_impossible_settings_are_refused(setting):
+    with pytest.raises(ValueError, match="needs temperature >= 0"):
+        SamplingMethod(**setting)
