@@ -1,6 +1,6 @@
 """Where the pairs of an align step come from: the one thing in which online and offline differ."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import struct
@@ -22,6 +22,7 @@ class PairBatch:
     probability: Float[Array, " B"]  # the labelling model's P(a preferred), nan where unknown
 
 
+@runtime_checkable  # so that the tests can check it
 class PairSource(Protocol):
     """A pure function, traced into the align step."""
 

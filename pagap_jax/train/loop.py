@@ -5,7 +5,7 @@ import dataclasses
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gin
 import jax
@@ -21,6 +21,7 @@ from pagap_jax.train.state import TrainState
 StepFunction = Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array], Any]]
 
 
+@runtime_checkable  # so that the tests can check it
 class Recorder(Protocol):
     """Takes what each step puts out; what it was given is on disk when `flush` returns."""
 
@@ -67,8 +68,6 @@ class TrainLoop:
         checkpoints = Checkpoints(run.checkpoints, self.max_to_keep)
         start = checkpoints.latest()
         state = fresh_state() if start is None else checkpoints.restore(start, abstract)
-        if start is None:
-            checkpoints.save(state, 0)
         start = start or 0
         if recorder:
             recorder.resume(start)

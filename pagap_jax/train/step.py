@@ -26,8 +26,8 @@ def apply_gradients(
     updates = jax.tree.map(lambda u: learning_rate * u, updates)
     params = optax.apply_updates(state.params, updates)
     metrics = {
-        "gradient_norm": optax.global_norm(gradients),
-        "update_norm": optax.global_norm(updates),
+        "gradient_norm": optax.tree.norm(gradients),
+        "update_norm": optax.tree.norm(updates),
         "learning_rate": jnp.asarray(learning_rate, jnp.float32),
     }
     return TrainState(state.step + 1, params, opt_state), metrics

@@ -1,0 +1,81 @@
+"""Optimizers at a rate of one, and the schedule of rates."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+
+from pagap_jax.losses.log_probs import token_cross_entropy
+from pagap_jax.train.optimizer import LearningRate, adafactor, adam
+from pagap_jax.train.state import TrainState
+from pagap_jax.train.step import supervised_step
+from tests.fixtures import t5x
+
+
+def test_constant_rate():
+    assert [LearningRate(3e-4).at(step) for step in (0, 1, 10**6)] == [np.float32(3e-4)] * 3
+
+
+def test_linear_warm_up():
+    """Update n of 4 has n quarters of the peak: no update is lost to a rate of 0."""
+    rate = LearningRate(2.0, warmup_steps=4)
+    assert [rate.at(step) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert rate.at(0).dtype == np.float32
+
+
+def test_cosine_decay():
+    rate = LearningRate(2.0, decay_steps=10, final_fraction=0.25)
+    np.testing.assert_allclose(
+        [rate.at(step) for step in (0, 5, 10, 99)], [2.0, 2.0 * (1 + 0.25) / 2, 0.5, 0.5]
+    )
+    both = LearningRate(2.0, warmup_steps=4, decay_steps=10)
+    np.testing.assert_allclose(both.at(1), 2.0 * 0.5 * 0.5 * (1 + np.cos(0.1 * np.pi)), rtol=1e-6)
+
+
+def test_adam_against_numpy():
+    """Kingma & Ba's update at a rate of one, with the house's b2 of 0.99."""
+    generator = np.random.default_rng(0)
+    gradients = generator.normal(size=(3, 5)).astype(np.float32)
+    optimizer, m, v = adam(), np.zeros(5), np.zeros(5)
+    state = optimizer.init(np.zeros(5, np.float32))
+    for t, gradient in enumerate(gradients, start=1):
+        update, state = optimizer.update(gradient, state)
+        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient.astype(np.float64) ** 2
+        expected = -(m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", t5x.NAMES)
+def test_adafactor_is_t5x_s(name):
+    """Three steps from step 10, where T5X's second moments have their decay of step 10."""
+    example = t5x.t5x_example(name)
+    optimizer, rate = adafactor(), np.float32(1e-3)
+
+    def loss_function(params, batch, key):
+        logits = example.transformer.apply({"params": params}, *batch)
+        total, number = token_cross_entropy(logits, batch[2])
+        return total / number, {}
+
+    step = jax.jit(
+        functools.partial(supervised_step, loss_function=loss_function, optimizer=optimizer)
+    )
+    opt_state = optimizer.init(example.params)
+    opt_state = optax.tree.set(opt_state, count=np.array(10, np.int32))
+    state = TrainState(np.array(10, np.int32), example.params, opt_state)
+    losses = []
+    for _ in range(4):
+        previous = state
+        state, metrics = step(state, example.batch, rate, jax.random.key(0))
+        losses.append(metrics["loss"])
+    np.testing.assert_allclose(losses, example.adafactor["losses"], rtol=1e-5)
+    ours = traverse_util.flatten_dict(previous.params, sep="/")
+    names = [name for name in example.adafactor if name.startswith("params/")]
+    assert len(names) == 6
+    for name in names:
+        theirs = example.adafactor[name]
+        np.testing.assert_allclose(
+            ours[name.removeprefix("params/")], theirs, rtol=0, atol=1e-4, err_msg=name
+        )
