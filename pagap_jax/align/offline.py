@@ -1,5 +1,7 @@
 """Offline: the data set's own pairs."""
 
+import jax.numpy as jnp
+
 from pagap_jax.align.pairs import PairBatch
 
 
@@ -7,5 +9,9 @@ def offline_pairs(params, judge_params, encoded, batch, key) -> PairBatch:
     """The pairs that the batch holds. A `PairSource`."""
     del params, judge_params, encoded, key
     return PairBatch(
-        batch["response_a"], batch["response_b"], batch["choice"], batch["probability"]
+        response_a=batch["response_a"],
+        response_b=batch["response_b"],
+        choice=batch["choice"],
+        probability=batch["probability"],
+        prompt_truncated=jnp.zeros(batch["choice"].shape, bool),  # nothing is judged here
     )

@@ -25,7 +25,9 @@ class OnlinePairs:
         response_a, response_b = samples[:, 0], samples[:, 1]
         judgement = self.judge.judge(judge_params, batch["prompt"], response_a, response_b)
         choice = choose(judgement.probability, response_a, response_b)
-        return PairBatch(response_a, response_b, choice, judgement.probability)
+        return PairBatch(
+            response_a, response_b, choice, judgement.probability, judgement.prompt_truncated
+        )
 
 
 def choose(probability: PerPair, response_a: ResponseTokens, response_b: ResponseTokens):

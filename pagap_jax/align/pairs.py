@@ -4,7 +4,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import struct
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from pagap_jax.array_types import Array, RandomKey, ResponseTokens
 from pagap_jax.policies import Encoded
@@ -20,6 +20,7 @@ class PairBatch:
     response_b: ResponseTokens
     choice: Int[Array, " B"]  # 0: a is chosen, 1: b, -1: a tie, which has no part in the loss
     probability: Float[Array, " B"]  # the labelling model's P(a preferred), nan where unknown
+    prompt_truncated: Bool[Array, " B"]  # it saw the prompt without its beginning
 
 
 @runtime_checkable  # so that the tests can check it

@@ -120,6 +120,7 @@ def pair_loss(
         "chosen_log_prob": mean(chosen),
         "rejected_log_prob": mean(rejected),
         "ties": 1.0 - jnp.mean(weight),
+        "prompt_truncated": jnp.mean(pairs.prompt_truncated, dtype=jnp.float32),
         "chosen_probability": mean(jnp.maximum(pairs.probability, 1.0 - pairs.probability)),
     }
     losses = loss.function(chosen, rejected, ref_chosen, ref_rejected, beta)

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from pagap_jax.data.stored import TokenPairs
-from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.errors import DataError
 
 
 def batch_indices(
@@ -51,20 +51,6 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     permutation = generator.permutation(num_examples).astype(np.int64)
     permutation.setflags(write=False)
     return permutation
-
-
-def process_slice(indices: np.ndarray, process_index: int, process_count: int) -> np.ndarray:
-    """The part of a batch that one process feeds: contiguous, in the order of the processes.
-
-    Raises:
-        ConfigError: the batch doesn't divide by the processes.
-    """
-    size, left = divmod(len(indices), process_count)
-    if left:
-        raise ConfigError(
-            f"batch size: found {len(indices)}, expected a multiple of {process_count} processes"
-        )
-    return indices[process_index * size : (process_index + 1) * size]
 
 
 def take(pairs: TokenPairs, indices: np.ndarray) -> TokenPairs:

@@ -4,8 +4,7 @@ In: π_sft, pairs (online uses their prompts alone) and, online, a preference mo
 checkpoints and, online, D_online.
 """
 
-import enum
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import jax
@@ -36,13 +35,6 @@ from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.state import abstract_params, abstract_state, init_state
 
 
-class DataOrder(enum.Enum):
-    """Of the batches: an own permutation each epoch, or as recorded (to replay D_online)."""
-
-    SHUFFLED = "shuffled"
-    RECORDED = "recorded"
-
-
 @gin.configurable
 class Online:
     """Pairs sampled from the policy at each step and labelled by this preference model."""
@@ -68,7 +60,7 @@ def align(
     model: T5Config,
     initial_checkpoint_path: str,
     method: str,
-    loss: str,
+    loss: Literal["ipo", "ipo_margin", "dpo", "slic", "bo2"],
     beta: float,
     learning_rate: LearningRate,
     optimizer: Any,
@@ -76,8 +68,8 @@ def align(
     batch_size: int,
     seed: int,
     online: Online | None = None,
-    reduction: str = "sum",
-    data_order: str = "shuffled",
+    reduction: Literal["sum", "mean"] = "sum",
+    data_order: Literal["shuffled", "recorded"] = "shuffled",
     num_partitions: int = 1,
     fingerprint: str = "",
 ) -> dict:
@@ -86,7 +78,8 @@ def align(
     Args:
         method: what rows and figures call this run: 'online', 'offline', 'golden', 'replay'.
         online: where responses come from; None takes the data set's own pairs (offline).
-        loss: 'ipo', 'ipo_margin', 'dpo', 'slic' or 'bo2'.
+        reduction: of a response's token log-probs; the paper sums.
+        data_order: of the batches; 'recorded' replays D_online (App. F).
         batch_size: prompts a step, one pair each.
     """
     parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
@@ -102,7 +95,7 @@ def align(
         policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
         source, judge_params = build_source(online, policy, vocabulary, mesh)
         step = AlignStep(policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer)
-        shuffle = DataOrder(data_order) is DataOrder.SHUFFLED
+        shuffle = data_order == "shuffled"
         abstract = abstract_params(policy.transformer, mesh)
         reference = restore_params(initial_checkpoint_path, abstract)
         abstract = abstract_state(abstract, optimizer, mesh)

@@ -1,6 +1,7 @@
 """Orbax checkpoints: the whole state of a run, and parameters for whoever starts from one."""
 
 import importlib.resources
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,6 +53,13 @@ class Checkpoints:
         )
         counter = jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
         return TrainState(counter, restored.params, restored.optimizer["opt_state"])
+
+    def keep_only(self, is_wanted: Callable[[int], bool]) -> None:
+        """Deletes the checkpoints of all other steps."""
+        self._manager.wait_until_finished()
+        for step in self._manager.all_steps():
+            if not is_wanted(step):
+                self._manager.delete(step)
 
     def close(self) -> None:
         """Waits for saves under way."""

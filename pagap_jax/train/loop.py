@@ -80,7 +80,8 @@ class TrainLoop:
                 if recorder:
                     recorder.add(step, record)
                 done = step + 1
-                save = self._saves_at(done) or stop.is_set()
+                stopping = stop.is_set() and done < self.train_steps
+                save = self._saves_at(done) or stopping
                 if save or done % self.metrics_period == 0:
                     row = log.write(done)
                     progress.update(task, completed=done, note=f"loss {row['loss']:.4f}")
@@ -88,9 +89,11 @@ class TrainLoop:
                     if recorder:
                         recorder.flush()  # before the checkpoint that counts on it
                     checkpoints.save(state, done)
-                if stop.is_set() and done < self.train_steps:
+                if stopping:
                     checkpoints.close()
                     raise RetryError(f"{run.path}: asked to stop; saved step {done}")
+        # A stop saves where it has to; who reads this run is to find what an unstopped one leaves.
+        checkpoints.keep_only(self._saves_at)
         checkpoints.close()
         return state
 

@@ -24,7 +24,9 @@ class MetricsLog:
         self._since = time.monotonic()
         rows = path.read_text().splitlines() if path.exists() else []
         kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= start_step]
-        path.write_text("".join(row + "\n" for row in kept))
+        unfinished = path.parent / f".{path.name}.tmp"
+        unfinished.write_text("".join(row + "\n" for row in kept))
+        unfinished.replace(path)
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         self._pending.append(metrics)

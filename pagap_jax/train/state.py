@@ -8,9 +8,7 @@ import optax
 from flax import struct
 from flax.core import meta
 from jax.sharding import Mesh
-from jaxtyping import Int
 
-from pagap_jax.array_types import Array
 from pagap_jax.model.sharding import parameter_shardings, replicated
 from pagap_jax.model.transformer import Transformer
 
@@ -19,7 +17,7 @@ from pagap_jax.model.transformer import Transformer
 class TrainState:
     """Parameters, optimizer state and the number of updates made. Nothing else is carried."""
 
-    step: Int[Array, ""]
+    step: Any  # int32 []; like the rest, its shape or its sharding where a state is abstract
     params: Any
     opt_state: Any
 

@@ -1,11 +1,11 @@
-"""Batch order: a function of (seed, step), each epoch a permutation, any number of processes."""
+"""Batch order: a function of (seed, step), each epoch a permutation."""
 
 import numpy as np
 import pytest
 
 from pagap_jax.data import batches
 from pagap_jax.data.stored import TokenPairs
-from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.errors import DataError
 
 
 def stream(num_examples, batch_size, steps, seed, shuffle=True):
@@ -45,19 +45,9 @@ def test_late_step_costs_no_more():
     assert len(set(batches.batch_indices(10, 10, step=10**12, seed=0).tolist())) == 10
 
 
-@pytest.mark.parametrize("process_count", [1, 2, 4, 8])
-def test_processes_together_feed_the_same_batch(process_count):
-    indices = batches.batch_indices(50, 8, step=9, seed=2)
-    parts = [batches.process_slice(indices, i, process_count) for i in range(process_count)]
-    np.testing.assert_array_equal(np.concatenate(parts), indices)
-    assert {len(part) for part in parts} == {8 // process_count}
-
-
-def test_what_does_not_fit_is_refused():
+def test_a_data_set_smaller_than_a_batch_is_refused():
     with pytest.raises(DataError, match="found 3 examples, expected at least one batch of 4"):
         batches.batch_indices(3, 4, step=0, seed=0)
-    with pytest.raises(ConfigError, match="found 8, expected a multiple of 3 processes"):
-        batches.process_slice(np.arange(8), 0, 3)
 
 
 def test_a_caller_cannot_spoil_the_next_batch():

@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 import optax
-import pytest
 from flax import traverse_util
 
 from pagap_jax.losses.log_probs import token_cross_entropy
@@ -48,10 +47,10 @@ def test_adam_against_numpy():
         np.testing.assert_allclose(update, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", t5x.NAMES)
-def test_adafactor_is_t5x_s(name):
-    """Three steps from step 10, where T5X's second moments have their decay of step 10."""
-    example = t5x.t5x_example(name)
+def test_adafactor_is_t5x_s():
+    """Three steps from step 10, whose decay of second moments T5X used."""
+    example = t5x.t5x_example("t5_1_1_tiny")
+    expected = t5x.read_arrays(t5x.DIRECTORY / "t5_1_1_tiny" / "adafactor_3_steps.npz")
     optimizer, rate = adafactor(), np.float32(1e-3)
 
     def loss_function(params, batch, key):
@@ -70,12 +69,10 @@ def test_adafactor_is_t5x_s(name):
         previous = state
         state, metrics = step(state, example.batch, rate, jax.random.key(0))
         losses.append(metrics["loss"])
-    np.testing.assert_allclose(losses, example.adafactor["losses"], rtol=1e-5)
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)
     ours = traverse_util.flatten_dict(previous.params, sep="/")
-    names = [name for name in example.adafactor if name.startswith("params/")]
+    names = [name for name in expected if name.startswith("params/")]
     assert len(names) == 6
     for name in names:
-        theirs = example.adafactor[name]
-        np.testing.assert_allclose(
-            ours[name.removeprefix("params/")], theirs, rtol=0, atol=1e-4, err_msg=name
-        )
+        found = ours[name.removeprefix("params/")]
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-6, err_msg=name)
