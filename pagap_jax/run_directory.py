@@ -90,9 +90,12 @@ class RunDirectory:
         identity_file = self.path / "run.json"
         # A run that ended before it made anything (a setting that didn't fit) claims nothing.
         if identity_file.exists() and self._made_something():
-            found = json.loads(identity_file.read_text())
-            if (found["job"], found["fingerprint"]) != (self.job, self.fingerprint):
-                raise ConfigError(self._what_differs(found))
+            differences = self._differences(json.loads(identity_file.read_text()))
+            if differences:
+                raise ConfigError(
+                    f"{self.path} holds another run: {'; '.join(differences)}."
+                    " Give another MODEL_DIR, or delete this one"
+                )
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -100,23 +103,23 @@ class RunDirectory:
         except OSError as error:
             raise ConfigError(f"{self.path} can't be written: {error}") from error
 
-    def _what_differs(self, found: Mapping[str, Any]) -> str:
+    def _differences(self, found: Mapping[str, Any]) -> list[str]:
         now = self.identity
-        differs = [
+        differences = [
             f"{key} was {found.get(key)!r}, is now {now[key]!r}"
             for key in ("job", "configuration")
             if found.get(key) != now[key]
         ]
-        differs += [
-            f"{role} ({parent['path']}) was {was.get('fingerprint')!r},"
-            f" is now {parent['fingerprint']!r}"
-            for role, parent in now["parents"].items()
-            if (was := found["parents"].get(role, {})).get("fingerprint") != parent["fingerprint"]
-        ]
-        return (
-            f"{self.path} holds another run: {'; '.join(differs)}."
-            " Give another MODEL_DIR, or delete this one"
-        )
+        for role in sorted({*found["parents"], *now["parents"]}):
+            was, is_now = (parents["parents"].get(role, {}) for parents in (found, now))
+            # Of what no run of ours made, a path is all that is known.
+            key = "fingerprint" if is_now.get("fingerprint") else "path"
+            if was.get(key) != is_now.get(key):
+                path = (is_now or was)["path"]
+                differences.append(
+                    f"{role} ({path}) was {was.get(key)!r}, is now {is_now.get(key)!r}"
+                )
+        return differences
 
     def _made_something(self) -> bool:
         return any(p.name not in ("run.json", ".lock") for p in self.path.iterdir())
@@ -129,11 +132,16 @@ def read_result(path: epath.PathLike) -> dict[str, Any] | None:
 
 
 def fingerprint_of(path: epath.PathLike) -> str:
-    """The fingerprint of the run that made an artefact; '' for one that no run of ours made."""
+    """The fingerprint of the run that made an artefact; '' for one that no run of ours made.
+
+    What is inside of a run has its place added: one of its checkpoints isn't another.
+    """
     folder = epath.Path(path)
     for candidate in (folder, *list(folder.parents)[:2]):
         if (candidate / "run.json").exists():
-            return json.loads((candidate / "run.json").read_text())["fingerprint"]
+            found = json.loads((candidate / "run.json").read_text())["fingerprint"]
+            place = folder.relative_to(candidate).as_posix()
+            return found if place == "." else f"{found}/{place}"
     return ""
 
 

@@ -52,3 +52,20 @@ def test_dropout_is_a_function_of_its_key():
         assert np.abs(a - c).max() > 0.1
     # Half of the encoder's output is dropped, the rest doubled.
     assert 0.4 < np.mean(first[0][0] == 0) < 0.6
+
+
+def test_bfloat16_samples_what_it_scores():
+    """As on TPU: bfloat16 activations and cache, attention logits in float32, log-probs float32."""
+    config = dataclasses.replace(CONFIG, dtype="bfloat16", float32_attention_logits=True)
+    policy = Policy(Transformer(config), sampleable_size=16, response_length=4)
+    params, batch = random_params(config), pair_batch()
+
+    @jax.jit
+    def sample(key):
+        encoded = policy.encode(params, batch["prompt"])
+        samples = policy.sample(params, encoded, key, 2, SamplingMethod())
+        return samples, policy.log_probs(params, encoded, samples.tokens)
+
+    samples, log_probs = sample(jax.random.key(0))
+    assert samples.log_probs.dtype == log_probs.dtype == np.float32
+    np.testing.assert_allclose(samples.log_probs, log_probs, rtol=0, atol=0.1)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import gc
 import multiprocessing
 import os
 import sys
@@ -105,6 +106,9 @@ def _work(run_job: RunJob, argv: Sequence[str], log: str) -> float:
     start = time.monotonic()
     with _output_to(Path(log)):
         run_job(argv)
+    if "jax" in sys.modules:  # else what a job compiled and held stays for the worker's life
+        sys.modules["jax"].clear_caches()
+        gc.collect()
     return time.monotonic() - start
 
 

@@ -65,10 +65,24 @@ class TrainLoop:
             NotANumberError: the loss or its gradient stopped being a number.
             RetryError: asked to stop (SIGTERM); a checkpoint of the step was saved.
         """
-        checkpoints = Checkpoints(run.checkpoints, self.max_to_keep)
-        start = checkpoints.latest()
-        state = fresh_state() if start is None else checkpoints.restore(start, abstract)
-        start = start or 0
+        # Closing waits for a save under way, also where a step fails: it was a good one.
+        with contextlib.closing(Checkpoints(run.checkpoints, self.max_to_keep)) as checkpoints:
+            start = checkpoints.latest()
+            state = fresh_state() if start is None else checkpoints.restore(start, abstract)
+            state = self._run_from(start or 0, run, state, step_function, checkpoints, recorder)
+            # A stop saves where it has to; who reads the run finds what an unstopped one leaves.
+            checkpoints.keep_only(self._saves_at)
+        return state
+
+    def _run_from(
+        self,
+        start: int,
+        run: RunDirectory,
+        state: TrainState,
+        step_function: StepFunction,
+        checkpoints: Checkpoints,
+        recorder: Recorder | None,
+    ) -> TrainState:
         if recorder:
             recorder.resume(start)
         log = MetricsLog(run.metrics, start)
@@ -90,11 +104,7 @@ class TrainLoop:
                         recorder.flush()  # before the checkpoint that counts on it
                     checkpoints.save(state, done)
                 if stopping:
-                    checkpoints.close()
                     raise RetryError(f"{run.path}: asked to stop; saved step {done}")
-        # A stop saves where it has to; who reads this run is to find what an unstopped one leaves.
-        checkpoints.keep_only(self._saves_at)
-        checkpoints.close()
         return state
 
     def _saves_at(self, step: int) -> bool:

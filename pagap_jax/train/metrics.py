@@ -10,6 +10,10 @@ from etils import epath
 
 from pagap_jax.errors import NotANumberError
 
+# Not finite, these end the run. The update's norm is the one that tells of the parameters which
+# are about to be saved.
+STOPPING = ("loss", "gradient_norm", "update_norm")
+
 
 class MetricsLog:
     """Gathers each step's metrics and writes their means.
@@ -37,7 +41,7 @@ class MetricsLog:
         A metric named 'tokens' is a count, and comes out as 'tokens_per_second'.
 
         Raises:
-            NotANumberError: a loss or a gradient norm isn't finite. The row is written first.
+            NotANumberError: a loss or a norm of its update isn't finite. The row is written first.
         """
         fetched = jax.device_get(self._pending)
         first = step - len(fetched) + 1
@@ -52,7 +56,7 @@ class MetricsLog:
         with self._path.open("a") as file:
             file.write(line + "\n")
         for offset, metrics in enumerate(fetched):
-            bad = [k for k in ("loss", "gradient_norm") if not math.isfinite(metrics.get(k, 0.0))]
+            bad = [k for k in STOPPING if not math.isfinite(metrics.get(k, 0.0))]
             if bad:
                 raise NotANumberError(
                     f"{bad[0]} is {metrics[bad[0]]} at step {first + offset}: stopped;"

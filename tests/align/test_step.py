@@ -18,7 +18,8 @@ from tests.fixtures.tiny import CONFIG, POLICY, pair_batch, random_params
 
 BETA, KEY = np.float32(0.3), jax.random.key(0)
 PARAMS, REFERENCE = random_params(CONFIG, 0), random_params(CONFIG, 1)
-OPTIMIZER = optax.chain(optax.trace(decay=0.0), optax.scale(-1.0))  # keeps the gradient it was given
+# Its state is the gradient that it was given.
+OPTIMIZER = optax.chain(optax.trace(decay=0.0), optax.scale(-1.0))
 RATE = np.float32(0.01)
 
 
@@ -163,7 +164,7 @@ def test_pair_loss_puts_chosen_first(loss):
     choice = np.array([0, 1, -1, 1], np.int32)
     tokens = np.ones((4, 3), np.int32)
     probability = np.array([0.9, 0.2, 0.5, 0.4], np.float32)
-    pairs = PairBatch(tokens, tokens, choice, probability, choice < -1)
+    pairs = PairBatch(tokens, tokens, choice, probability, prompt_truncated=choice == 1)
     value, metrics = pair_loss(loss, scores, reference, pairs, 0.7)
     losses, margins, chosen, rejected = [], [], [], []
     for row, c in enumerate(choice):
@@ -181,6 +182,7 @@ def test_pair_loss_puts_chosen_first(loss):
         "chosen_log_prob": np.mean(chosen),
         "rejected_log_prob": np.mean(rejected),
         "ties": 0.25,
+        "prompt_truncated": 0.5,
         "chosen_probability": np.mean([0.9, 0.8, 0.6]),
     }
     assert set(metrics) == set(expected)

@@ -45,9 +45,7 @@ def estimate(params, reference, responses):
 
 def test_its_expectation_is_the_kl_over_all_responses():
     """sum_y p(y) log(p(y) / q(y)) over all 40 responses y equals sum_y p(y) estimator(y)."""
-    kl, log_p, log_q = jax.device_get(
-        estimate(trained_params(1), trained_params(2), RESPONSES)
-    )
+    kl, log_p, log_q = jax.device_get(estimate(trained_params(1), trained_params(2), RESPONSES))
     p, q = np.exp(log_p.astype(np.float64)), np.exp(log_q.astype(np.float64))
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(q.sum(axis=1), 1, rtol=1e-5)

@@ -30,12 +30,13 @@ def test_gradient_is_the_surprise():
 
 
 def test_both_orders_decide():
-    ab, ba = np.array([1.0, 3.0, -2.0, 0.5], np.float32), np.array([2.0, 1.0, -2.0, -7.0], np.float32)
+    ab = np.array([1.0, 3.0, -2.0, 0.5], np.float32)
+    ba = np.array([2.0, 1.0, -2.0, -7.0], np.float32)
     probability = symmetric_probability(ab, ba)
     expected = (sigmoid(ab) + 1 - sigmoid(ba)) / 2
     np.testing.assert_allclose(probability, expected, rtol=1e-6)
-    # App. A: by the sign of r(x, a, b) - r(x, b, a); a model that ignores the order but likes the
-    # first (row 3) is undecided.
+    # App. A: by the sign of r(x, a, b) - r(x, b, a). Whose answer depends on
+    # the position alone (row 2) is undecided.
     np.testing.assert_array_equal(np.sign(probability - 0.5), [-1, 1, 0, 1])
 
 

@@ -27,7 +27,7 @@ def truncated_distribution(
 
 
 def all_responses(sampleable_size: int, length: int, end: int = 1) -> np.ndarray:
-    """Every response of up to `length` tokens from [1, sampleable_size): ended, or cut off. [N, R]."""
+    """Every response [N, R] of up to `length` ids from [1, sampleable_size): ended, or cut off."""
     words = [i for i in range(1, sampleable_size) if i != end]
     ended = [
         (*body, end, *[0] * (length - n - 1))

@@ -1,0 +1,130 @@
+"""D_online's recorder: row for row what was made, whenever it was killed."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from pagap_jax.align.pairs import PairBatch
+from pagap_jax.align.recorder import StreamRecorder
+from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata, read_token_pairs
+from pagap_jax.errors import DataError
+
+BATCH, STEPS, REPORT = 3, 6, {"method": "online"}
+
+
+class LetterVocabulary:
+    """Two letters for each id, without TensorFlow."""
+
+    vocab_size = 30
+
+    def decode(self, ids):
+        """What token ids are stored beside."""
+        return "".join(chr(97 + i) for i in ids if i > 1)
+
+
+def made_at(step):
+    """What a step hands to the recorder: a function of the step, as in a job."""
+    rng = np.random.default_rng(step)
+    tokens = rng.integers(2, 30, (3, BATCH, 4)).astype(np.int32)
+    pairs = PairBatch(
+        response_a=tokens[0],
+        response_b=tokens[1],
+        choice=np.array([0, 1, -1], np.int32),
+        probability=rng.uniform(size=BATCH).astype(np.float32),
+        prompt_truncated=np.zeros(BATCH, bool),
+    )
+    return jnp.asarray(tokens[2]), jax.tree.map(jnp.asarray, pairs)
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    return StreamRecorder(epath.Path(tmp_path) / "stream", epath.Path(tmp_path) / "d_online")
+
+
+def record(recorder, start, stop, flush_at):
+    """Steps from `start` on; flushes after the given numbers of steps, as the loop does."""
+    recorder.resume(start)
+    for step in range(start, stop):
+        recorder.add(step, made_at(step))
+        if step + 1 in flush_at:
+            recorder.flush()
+
+
+def assert_complete(recorder):
+    recorder.finish(LetterVocabulary(), REPORT)
+    stored = read_token_pairs(recorder._dataset, "train")
+    made = [made_at(step) for step in range(STEPS)]
+    np.testing.assert_array_equal(stored.prompt, np.concatenate([prompt for prompt, _ in made]))
+    for name in ("response_a", "response_b", "choice", "probability"):
+        expected = np.concatenate([getattr(pairs, name) for _, pairs in made])
+        np.testing.assert_array_equal(getattr(stored, name), expected, err_msg=name)
+    assert stored.step.tolist() == [step for step in range(STEPS) for _ in range(BATCH)]
+    assert (stored.true_choice == -1).all()
+    assert read_metadata(recorder._dataset)["report"] == REPORT
+    assert not recorder._stream.exists()
+
+
+def test_every_row_in_order(recorder):
+    record(recorder, 0, STEPS, flush_at=(1, 4, STEPS))
+    assert_complete(recorder)
+
+
+# (steps made, flushes among them, step of the last committed checkpoint)
+@pytest.mark.parametrize(
+    ("made", "flushed", "checkpoint"),
+    [
+        (3, (2,), 2),  # killed some steps after a checkpoint
+        (4, (2, 4), 2),  # between the flush and the checkpoint that counts on it
+        (2, (2,), 0),  # the same at the first
+        (1, (), 0),  # before any
+        (STEPS, (2, 4, STEPS), STEPS),  # all but finished
+        (5, (2, 5), 5),  # stopped where no checkpoint was planned
+    ],
+)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(made, flushed, checkpoint, recorder):
+    record(recorder, 0, made, flushed)
+    again = StreamRecorder(recorder._stream, recorder._dataset)
+    record(again, checkpoint, STEPS, flush_at=(2, 4, STEPS))
+    assert_complete(again)
+
+
+def test_an_unfinished_file_is_dropped(recorder):
+    record(recorder, 0, 2, flush_at=(2,))
+    (recorder._stream / "00000004.tmp").write_bytes(b"half")
+    recorder.resume(2)
+    assert [file.name for file in recorder._stream.iterdir()] == ["00000002.npz"]
+
+
+def test_killed_while_it_finishes(recorder, tmp_path):
+    record(recorder, 0, STEPS, flush_at=(STEPS,))
+    shutil.copytree(recorder._stream, tmp_path / "kept")
+    assert_complete(recorder)
+    shutil.copytree(tmp_path / "kept", recorder._stream)  # killed before the stream was removed
+    again = StreamRecorder(recorder._stream, recorder._dataset)
+    again.resume(STEPS)
+    assert_complete(again)
+    again.resume(STEPS)  # killed after it, before result.json
+    assert_complete(again)
+
+
+def test_a_gap_is_an_error(recorder):
+    record(recorder, 0, STEPS, flush_at=(2, 4, STEPS))
+    (recorder._stream / "00000004.npz").unlink()
+    with pytest.raises(DataError, match="nothing recorded of step 2"):
+        recorder.finish(LetterVocabulary(), REPORT)
+    assert not recorder._dataset.exists()
+
+
+def test_rows_are_stored_without_a_cast(recorder):
+    record(recorder, 0, STEPS, flush_at=(STEPS,))
+    recorder.finish(LetterVocabulary(), REPORT)
+    stored = read_token_pairs(recorder._dataset, "train")
+    for field in dataclasses.fields(stored):
+        wanted = np.int32 if field.name in (*TOKEN_COLUMNS, "step") else np.int8
+        wanted = np.float32 if field.name == "probability" else wanted
+        assert getattr(stored, field.name).dtype == wanted

@@ -1,0 +1,124 @@
+"""The align job by itself: the tandem of online and offline (App. F), SIGTERM, frozen models."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from pagap_jax.data.stored import read_token_pairs
+from tests.fixtures import toy
+from tests.fixtures.faults import Fault
+
+FILES_READ = {}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return toy.toy_study(tmp_path_factory)
+
+
+def replay_argv(study, model_dir):
+    """Offline on the online run's own pairs, in their order."""
+    return toy.align_argv(
+        model_dir,
+        study.directory,
+        study.seed / toy.ONLINE / "d_online",
+        METHOD="replay",
+        DATA_ORDER="recorded",
+    )
+
+
+def files_of(study):
+    """Name, time and content of every file that the replay reads, or could write."""
+    folders = [study.seed / "sft", study.seed / toy.ONLINE]
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return [
+        (str(f), f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files
+    ]
+
+
+@pytest.fixture(scope="module")
+def replay(study, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("align") / "replay"
+    FILES_READ["before"] = files_of(study)
+    assert toy.job_runner().run(replay_argv(study, directory)) == (0, "")
+    FILES_READ["after"] = files_of(study)
+    return directory
+
+
+def test_replayed_losses_are_those_of_the_online_run(study, replay):
+    online, replayed = toy.metrics(study.seed / toy.ONLINE), toy.metrics(replay)
+    assert [row["step"] for row in replayed] == list(range(1, toy.TRAIN_STEPS + 1))
+    for name in ("loss", "margin", "chosen_log_prob", "rejected_log_prob", "gradient_norm", "ties"):
+        np.testing.assert_allclose(
+            [row[name] for row in replayed], [row[name] for row in online], rtol=1e-5, err_msg=name
+        )
+    assert len({row["loss"] for row in online}) > 6  # it did learn, or there were nothing to see
+
+
+def test_replayed_parameters_are_those_of_the_online_run(study, replay):
+    for step in toy.SAVED_STEPS:
+        toy.assert_same_checkpoint(
+            study.seed / toy.ONLINE / "checkpoints" / str(step), replay / "checkpoints" / str(step)
+        )
+
+
+def test_replay_depends_on_the_recorded_order(study, tmp_path_factory):
+    """The tandem can fail: shuffled, the same pairs make another run."""
+    directory = tmp_path_factory.mktemp("align") / "shuffled"
+    argv = [*replay_argv(study, directory), "--gin.DATA_ORDER='shuffled'"]
+    assert toy.job_runner().run(argv) == (0, "")
+    online, shuffled = toy.metrics(study.seed / toy.ONLINE), toy.metrics(directory)
+    assert abs(online[-1]["loss"] / shuffled[-1]["loss"] - 1) > 1e-3
+
+
+def test_d_online_is_what_was_trained_on(study):
+    run = study.seed / toy.ONLINE
+    pairs = read_token_pairs(run / "d_online", "train")
+    assert pairs.step.tolist() == np.repeat(np.arange(toy.TRAIN_STEPS), 8).tolist()
+    prompts = {tuple(row) for row in read_token_pairs(study.seed / "d_golden", "train").prompt}
+    assert {tuple(row) for row in pairs.prompt} <= prompts
+    # The logged metrics can be computed from the record.
+    for row in toy.metrics(run):
+        of_step = pairs.step == row["step"] - 1
+        assert row["ties"] == pytest.approx(np.mean(pairs.choice[of_step] < 0), abs=1e-6)
+        responses = np.stack([pairs.response_a[of_step], pairs.response_b[of_step]])
+        assert row["response_length"] == pytest.approx(np.mean(np.sum(responses > 0, axis=-1)))
+        assert row["share_finished"] == pytest.approx(np.mean(np.any(responses == 1, axis=-1)))
+    decided = pairs.choice >= 0
+    assert ((pairs.probability < 0.5) == (pairs.choice == 1))[decided].all()
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(study, replay, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("align") / "stopped"
+    argv = replay_argv(study, directory)
+    stopped = toy.pagap(*argv, fault=Fault("metrics", "stopped", 5, signal="SIGTERM"))
+    assert stopped.returncode == 42
+    # The signal came while step 5 ended: it or the next one was saved, though neither is planned.
+    said, _, step = stopped.stderr.splitlines()[-1].rpartition(" ")
+    assert said == f"pagap align: {directory}: asked to stop; saved step"
+    step = int(step)
+    assert step in (5, 6)
+    names = {folder.name for folder in (directory / "checkpoints").iterdir()}
+    assert names == {"4", str(step)}
+    assert [row["step"] for row in toy.metrics(directory)] == list(range(1, step + 1))
+    assert not (directory / "result.json").exists()
+
+    assert toy.job_runner().run(argv) == (0, "")
+    names = {folder.name for folder in (directory / "checkpoints").iterdir()}
+    assert names == {str(step) for step in toy.SAVED_STEPS}  # as if nothing had been
+    for planned in names:
+        toy.assert_same_checkpoint(
+            replay / "checkpoints" / planned, directory / "checkpoints" / planned
+        )
+    losses = [[row["loss"] for row in toy.metrics(run)] for run in (replay, directory)]
+    assert losses[0] == losses[1]
+
+
+def test_a_job_changes_nothing_that_it_reads(study, replay):
+    """`replay` looked at the files before and after."""
+    assert FILES_READ["before"] == FILES_READ["after"]
+    assert len(FILES_READ["before"]) > 20
+    run = json.loads((replay / "run.json").read_text())
+    assert set(run["parents"]) == {"initial", "pairs"}

@@ -1,0 +1,157 @@
+"""Checkpoints: saved is restored, on other devices too; killed saves; other models; the study's."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from pagap_jax.errors import ConfigError
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.train import checkpoints
+from pagap_jax.train.checkpoints import Checkpoints, checkpoint_path, restore_params, save_params
+from pagap_jax.train.optimizer import adafactor, adam
+from pagap_jax.train.state import abstract_params, abstract_state, init_params, init_state
+from tests.fixtures import toy
+
+TINY = T5Config(
+    vocab_size=16, dtype="float32", emb_dim=8, num_heads=8, num_encoder_layers=1,
+    num_decoder_layers=1, head_dim=2, mlp_dim=8, mlp_activations=("gelu", "linear"),
+    dropout_rate=0.0,
+)  # fmt: skip
+TRANSFORMER, MESH = Transformer(TINY), make_mesh(num_partitions=8)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(TRANSFORMER, jax.random.key(3), MESH)
+
+
+def assert_same(one, other):
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True
+    ):
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("make_optimizer", [adam, adafactor])
+def test_restored_is_what_was_saved(make_optimizer, params, tmp_path):
+    optimizer = make_optimizer()
+    state = init_state(params, optimizer, MESH)
+    donating = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    expected, saver = {}, Checkpoints(tmp_path / "checkpoints")
+    for step in (1, 2, 3):
+        state = donating(state)
+        expected[step] = jax.tree.map(np.array, state)
+        saver.save(state, step)  # the next step takes its memory while it's being written
+    saver.close()
+    abstract = abstract_state(abstract_params(TRANSFORMER, MESH), optimizer, MESH)
+    reader = Checkpoints(tmp_path / "checkpoints")
+    assert reader.latest() == 3
+    for step in (1, 2, 3):
+        restored = reader.restore(step, abstract)
+        assert_same(restored, expected[step])
+        for x, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True):
+            assert x.sharding == wanted.sharding
+    reader.close()
+
+
+def test_a_killed_save_does_not_count(params, tmp_path):
+    optimizer = adam()
+    state = init_state(params, optimizer, MESH)
+    saver = Checkpoints(tmp_path / "checkpoints")
+    saver.save(state, 4)
+    saver.close()
+    # As a kill leaves it: Orbax writes aside and renames.
+    unfinished = tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "4", unfinished)
+    assert checkpoints.saved_steps(str(tmp_path)) == [4]
+    assert checkpoint_path(str(tmp_path)).name == "4"
+    saver = Checkpoints(tmp_path / "checkpoints")
+    assert saver.latest() == 4
+    saver.save(state, 8)
+    saver.close()
+    assert checkpoints.saved_steps(str(tmp_path)) == [4, 8]
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"4", "8"}
+
+
+def test_only_the_wanted_are_kept(params, tmp_path):
+    saver = Checkpoints(tmp_path / "checkpoints")
+    state = init_state(params, adam(), MESH)
+    for step in (1, 2, 3):
+        saver.save(state, step)
+    saver.keep_only(lambda step: step != 2)
+    saver.close()
+    assert checkpoints.saved_steps(str(tmp_path)) == [1, 3]
+
+
+def test_parameters_by_themselves(params, tmp_path):
+    save_params(tmp_path / "export", params)
+    restored = restore_params(str(tmp_path / "export"), abstract_params(TRANSFORMER, MESH))
+    assert_same(restored, params)
+
+
+def test_a_plain_t5_starts_a_model_with_segments(params, tmp_path):
+    save_params(tmp_path, params)
+    with_segments = Transformer(T5Config(**{**vars(TINY), "num_segments": 3}))
+    restored = restore_params(str(tmp_path), abstract_params(with_segments, MESH))
+    flat = traverse_util.flatten_dict(restored, sep="/")
+    table = flat.pop("segment_embedder/embedding")
+    assert table.shape == (3, 8) and not table.any()
+    assert_same(traverse_util.unflatten_dict(flat, sep="/"), params)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"emb_dim": 16}, r"the checkpoint has \(8, 16\), the model \(16, 16\)"),
+        ({"num_encoder_layers": 2}, "encoder/layers_1/.*: missing from the checkpoint"),
+        ({"logits_via_embedding": True}, "logits_dense/kernel: in the checkpoint, not in the mod"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(change, message, params, tmp_path):
+    save_params(tmp_path, params)
+    other = Transformer(T5Config(**{**vars(TINY), **change}))
+    with pytest.raises(ConfigError, match=f"(?s)is a checkpoint of another model:.*{message}"):
+        restore_params(str(tmp_path), abstract_params(other, MESH))
+
+
+def test_where_there_is_no_checkpoint(tmp_path):
+    for path in (str(tmp_path), "package:no_such"):
+        with pytest.raises(ConfigError, match=f"no checkpoint at {path}"):
+            checkpoint_path(path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match="holds no committed checkpoint yet"):
+        checkpoint_path(str(tmp_path))
+    with pytest.raises(ConfigError, match="holds no checkpoints"):
+        checkpoints.saved_steps(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("num_partitions", [1, 2, 8])
+def test_eight_devices_restore_what_one_saved(num_partitions, tmp_path_factory):
+    """The toy study ran on one device; sixteen columns spread over eight."""
+    run = toy.toy_study(tmp_path_factory).seed / toy.ONLINE
+    mesh = make_mesh(num_partitions)
+    config = T5Config(
+        vocab_size=72, dtype="float32", emb_dim=16, num_heads=1, head_dim=16, mlp_dim=32,
+        num_encoder_layers=1, num_decoder_layers=1, mlp_activations=("gelu", "linear"),
+        dropout_rate=0.0, num_segments=3,
+    )  # fmt: skip
+    params = abstract_params(Transformer(config), mesh)
+    expected = toy.saved_arrays(run / "checkpoints" / "12")
+    reader = Checkpoints(run / "checkpoints")
+    state = reader.restore(12, abstract_state(params, adam(), mesh))
+    reader.close()
+    assert int(state.step) == 12
+    for path, array in jax.tree_util.tree_leaves_with_path(state.params):
+        assert len(array.sharding.device_set) == 8
+        name = "params" + jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    moments = state.opt_state[0].nu["token_embedder"]["embedding"]
+    (name,) = [n for n in expected if "nu" in n and "token_embedder" in n]
+    np.testing.assert_array_equal(moments, expected[name])
+    kernel = state.params["encoder"]["layers_0"]["mlp"]["wo"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (32 // num_partitions, 16)
