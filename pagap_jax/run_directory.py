@@ -113,7 +113,8 @@ class RunDirectory:
         for role in sorted({*found["parents"], *now["parents"]}):
             was, is_now = (parents["parents"].get(role, {}) for parents in (found, now))
             # Of what no run of ours made, a path is all that is known.
-            key = "fingerprint" if is_now.get("fingerprint") else "path"
+            made = was.get("fingerprint") or is_now.get("fingerprint")
+            key = "fingerprint" if made else "path"
             if was.get(key) != is_now.get(key):
                 path = (is_now or was)["path"]
                 differences.append(

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 from pagap_jax.errors import PagapError, RetryError
 from pagap_jax.study.plan import Stage, in_order
 
 RunJob = Callable[[Sequence[str]], object]
+LOOK_EVERY = 1.0  # seconds between two looks whether all workers are alive
 
 
 class Workers:
@@ -29,7 +31,7 @@ class Workers:
         self._run_job = run_job
         self._study_dir = study_dir
         context = multiprocessing.get_context("spawn")
-        cores: multiprocessing.Queue = context.Queue()
+        cores: Queue = context.Queue()
         allowed = sorted(os.sched_getaffinity(0))
         for i in range(workers):
             cores.put(allowed[i % len(allowed)])
@@ -56,8 +58,10 @@ class Workers:
                     argv = stage.argv(str(self._study_dir))
                     running[self._pool.submit(_work, self._run_job, argv, str(log))] = stage
                 done, _ = concurrent.futures.wait(
-                    running, return_when=concurrent.futures.FIRST_COMPLETED
+                    running, LOOK_EVERY, return_when=concurrent.futures.FIRST_COMPLETED
                 )
+                if not done:
+                    self._check_alive([stage.name for stage in running.values()])
                 for future in done:
                     stage = running.pop(future)
                     on_finished(stage, self._seconds(future, stage))
@@ -73,20 +77,30 @@ class Workers:
         for process in list((self._pool._processes or {}).values()):
             process.kill()
 
+    def _check_alive(self, stages: Sequence[str]) -> None:
+        """The pool itself doesn't notice the death of a worker that it started while it waited."""
+        workers = list((self._pool._processes or {}).values())
+        if not all(worker.is_alive() for worker in workers):
+            raise _a_worker_died(stages)
+
     def _seconds(self, future: concurrent.futures.Future, stage: Stage) -> float:
         try:
             return future.result()
         except BrokenProcessPool as error:
-            raise RetryError(
-                f"a worker died while {stage.name} was under way; the same command goes on from"
-                " the last checkpoints"
-            ) from error
+            raise _a_worker_died([stage.name]) from error
         except PagapError as error:
             log = self._study_dir / "logs" / f"{stage.name}.log"
             raise type(error)(f"{stage.name}: {error}\n(log: {log})") from error
 
 
-def _start_worker(cores: multiprocessing.Queue, study_dir: str) -> None:
+def _a_worker_died(stages: Sequence[str]) -> RetryError:
+    return RetryError(
+        f"a worker died while {', '.join(stages)} was under way; the same command goes on from"
+        " the last checkpoints"
+    )
+
+
+def _start_worker(cores: Queue, study_dir: str) -> None:
     """One core, a compilation cache that all workers share, and an end when the study's ends."""
     os.sched_setaffinity(0, {cores.get()})
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(study_dir) / ".compiled"))

@@ -78,6 +78,15 @@ def test_batch_must_divide():
         check_batch_size(6, mesh_of(4, 2))
 
 
+def test_put_batch_keeps_rows_in_order():
+    mesh, x = mesh_of(4, 2), np.arange(24, dtype=np.int32).reshape(8, 3)
+    placed = put_batch({"x": x}, mesh)["x"]
+    np.testing.assert_array_equal(placed, x)
+    for shard in placed.addressable_shards:  # 4 parts of 2 rows, each on 2 devices
+        np.testing.assert_array_equal(shard.data, x[shard.index])
+        assert shard.data.shape == (2, 3)
+
+
 def test_constrain_follows_the_mesh_around():
     x = np.zeros((8, 6), np.float32)
     assert constrain(x, "batch", "embed") is x  # no mesh, nothing to do

@@ -1,0 +1,138 @@
+"""The workers of a study: order, side by side, failures, deaths, and no orphans."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pagap_jax.errors import DataError, RetryError
+from pagap_jax.study.plan import Stage
+from pagap_jax.study.workers import Workers
+
+TIME_LIMIT = 30  # seconds
+
+
+def toy_job(argv):
+    """What a worker runs; `argv` is that of a stage: its settings say what happens."""
+    settings = dict(a.removeprefix("--gin.").split("=", 1) for a in argv[2:])
+    folder = Path(settings["MODEL_DIR"].strip("'"))
+    print("said by", folder.name)
+    os.system(f"echo said by a child of {folder.name} >&2")
+    folder.mkdir(parents=True)
+    (folder / "began").write_text(f"{os.getpid()} {time.monotonic()} {os.sched_getaffinity(0)}")
+    match settings.get("ACT", "''").strip("'"):
+        case "fail":
+            raise DataError("pairs.jsonl:3: no field 'prompt'")
+        case "bug":
+            raise ZeroDivisionError("a bug")
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "wait":
+            time.sleep(TIME_LIMIT)
+        case "meet":  # another stage has to run at the same time
+            deadline = time.monotonic() + TIME_LIMIT
+            while len(list(folder.parent.glob("*/began"))) < 2:
+                assert time.monotonic() < deadline, "alone"
+                time.sleep(0.01)
+    (folder / "ended").write_text(str(time.monotonic()))
+
+
+def stage(name, *needs, act=""):
+    return Stage(
+        name, "toy", "toy.gin", {f"DIR_{i}": n for i, n in enumerate(needs)}, {"ACT": act}
+    )
+
+
+def run(tmp_path, stages, workers=2, on_finished=lambda stage, seconds: None):
+    Workers(toy_job, tmp_path, workers).run(stages, on_finished)
+
+
+def began(folder):
+    return (folder / "began").read_text().split(" ", 2)
+
+
+def test_each_runs_after_what_it_needs_and_keeps_its_log(tmp_path):
+    finished = []
+    stages = [stage("c", "a", "b"), stage("a"), stage("b", "a")]
+    run(tmp_path, stages, on_finished=lambda stage, seconds: finished.append((stage.name, seconds)))
+    assert [name for name, _ in finished] == ["a", "b", "c"]
+    assert all(0 <= seconds < TIME_LIMIT for _, seconds in finished)
+    for earlier, later in ("ab", "bc"):
+        assert float((tmp_path / earlier / "ended").read_text()) <= float(began(tmp_path / later)[1])
+    log = (tmp_path / "logs" / "a.log").read_text().splitlines()
+    assert sorted(log) == ["said by a", "said by a child of a"]
+
+
+def test_two_run_side_by_side_on_cores_of_their_own(tmp_path):
+    run(tmp_path, [stage("a", act="meet"), stage("b", act="meet")])
+    (pid_a, _, core_a), (pid_b, _, core_b) = (began(tmp_path / name) for name in "ab")
+    assert pid_a != pid_b
+    assert len(eval(core_a)) == 1
+    if len(os.sched_getaffinity(0)) > 1:
+        assert core_a != core_b
+
+
+def test_a_failure_names_the_stage_and_its_log_and_ends_the_rest(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, [stage("bad", act="fail"), stage("slow", act="wait"), stage("next", "bad")])
+    assert str(caught.value) == (
+        f"bad: pairs.jsonl:3: no field 'prompt'\n(log: {tmp_path}/logs/bad.log)"
+    )
+    assert time.monotonic() - start < TIME_LIMIT
+    assert not (tmp_path / "next").exists() and not (tmp_path / "slow" / "ended").exists()
+
+
+def test_a_bug_stays_what_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, [stage("bad", act="bug")], workers=1)
+
+
+def test_a_dead_worker_is_worth_a_retry(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(RetryError, match="a worker died while .*(bad|slow).* was under way"):
+        run(tmp_path, [stage("slow", act="wait"), stage("bad", act="die")])
+    assert time.monotonic() - start < TIME_LIMIT
+    assert not (tmp_path / "slow" / "ended").exists()
+
+
+def test_what_on_finished_raises_ends_the_study(tmp_path):
+    def refuse(stage, seconds):
+        raise DataError(f"refused {stage.name}")
+
+    start = time.monotonic()
+    with pytest.raises(DataError, match="refused quick"):
+        run(tmp_path, [stage("quick"), stage("slow", act="wait"), stage("b", "quick")], 2, refuse)
+    assert time.monotonic() - start < TIME_LIMIT and not (tmp_path / "b").exists()
+
+
+def test_workers_end_when_the_study_is_killed(tmp_path):
+    """Else a worker would go on writing beside the next study's."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tests.study.test_workers import run, stage\n"
+        "if __name__ == '__main__': run(Path(sys.argv[1]), [stage('slow', act='wait')], 1)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    study = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
+    watch = threading.Timer(TIME_LIMIT, study.kill)
+    watch.start()
+    while not (tmp_path / "slow" / "began").exists() and study.poll() is None:
+        time.sleep(0.01)
+    worker = int(began(tmp_path / "slow")[0])
+    study.kill()
+    study.wait()
+    watch.cancel()
+    deadline = time.monotonic() + TIME_LIMIT
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < deadline, "the worker goes on"
+        time.sleep(0.01)
+    assert not (tmp_path / "slow" / "ended").exists()

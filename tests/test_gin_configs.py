@@ -1,0 +1,163 @@
+"""Every gin file under gin_configs parses with its job: names, types, nothing unused, none missing.
+
+For stage files of studies, with the bindings that the plan gives them. Nothing is trained.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pagap_jax.configuration import load_job, packaged_directory, parse, parse_command_line
+from pagap_jax.configuration.running import run_job
+from pagap_jax.jobs import JOBS
+from pagap_jax.study import run
+from tests.fixtures.toy import bindings
+
+GIN_CONFIGS = packaged_directory()
+ALL = sorted(path.relative_to(GIN_CONFIGS).as_posix() for path in GIN_CONFIGS.rglob("*.gin"))
+STUDIES = [path for path in ALL if re.fullmatch(r"studies/[^/]*\.gin|test/study\.gin", path)]
+FOLDERS = {
+    name: f"/somewhere/{name.lower()}"
+    for name in ("MODEL_DIR", "PAIRS_DIR", "SFT_DIR", "JUDGE_DIR", "GOLDEN_DIR", "PROXY_DIR",
+                 "POLICY_DIR", "POLICY_A_DIR", "POLICY_B_DIR", "GOLDEN_RESPONSES_DIR",
+                 "GOLDEN_PAIRS_DIR", "INITIAL_CHECKPOINT_PATH")
+}  # fmt: skip
+# What the header of a job's gin file requires beside folders, as `--gin.NAME=`.
+REQUIRED = {
+    "SEED": "0", "TRAIN_STEPS": "100", "LEARNING_RATE": "1e-4", "MODEL": "%POLICY_MODEL",
+    "JUDGE_MODEL": "%PROXY_MODEL", "DATA_FILE": "'pairs.jsonl'",
+}  # fmt: skip
+# Files that others include, or that a job reads together with others: {file: with what}.
+WITH = {
+    "data/hh_bytes.gin": ["jobs/prepare.gin"],
+    "data/tickets.gin": ["jobs/prepare.gin"],
+    "jobs/training.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
+    "jobs/align.gin": ["jobs/align_offline.gin", "data/tickets.gin", "sizes/tiny.gin"],
+    "sizes/tiny.gin": ["jobs/sft.gin", "data/tickets.gin"],
+    "sizes/tiny_bytes.gin": ["jobs/sft.gin", "data/tickets.gin"],
+    "studies/tiny_pretraining/prepare.gin": [],
+    "studies/tiny_pretraining/tags.gin": [],
+    "studies/tiny_pretraining/verdicts.gin": [],
+}
+JOB_OF = {"align_online": "align", "align_offline": "align", "tags": "pretrain",
+          "verdicts": "pretrain"}  # fmt: skip
+
+
+def includes(path):
+    """The files that a gin file includes, and theirs, and itself."""
+    text = (GIN_CONFIGS / path).read_text()
+    inner = re.findall(r"^include '(.*)'", text, re.M)
+    return {path}.union(*map(includes, inner))
+
+
+def header_requires(paths):
+    """The macros that the headers of some gin files require."""
+    found = set()
+    for path in paths:
+        text = (GIN_CONFIGS / path).read_text()
+        header = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+        said = re.search(r"^# Requires:(.*?)(?=^# [A-Z][a-z ]+:|^#$|\Z)", header, re.M | re.S)
+        found |= set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", said[1])) if said else set()
+    return found
+
+
+def parse_with_required(job, paths):
+    """Parses gin files with what their headers ask for, and nothing else."""
+    wanted = header_requires(set().union(*map(includes, paths)))
+    given = {name: repr(place) for name, place in FOLDERS.items()} | REQUIRED
+    given = [f"{name}={value}" for name, value in given.items() if name in wanted]
+    return parse(load_job(job), paths, given)
+
+
+def job_files():
+    return [path for path in ALL if re.match("jobs/", path) and path not in WITH]
+
+
+@pytest.mark.parametrize("path", job_files())
+def test_a_job_runs_with_what_its_header_requires(path):
+    """Its own file, and one each for data and sizes, whatever the job needs of them."""
+    name = Path(path).stem
+    job = JOB_OF.get(name, name)
+    assert job in JOBS
+    models = [] if job == "prepare" else ["sizes/tiny.gin"]
+    paths = [*models, "data/tickets.gin", path]
+    text = parse_with_required(job, paths).operative_config_text()
+    assert f"{job}.model_dir = '{FOLDERS['MODEL_DIR']}'" in text
+
+
+@pytest.mark.parametrize("path", sorted(WITH))
+def test_a_file_for_several_jobs_parses_with_one(path):
+    paths = list(dict.fromkeys([*WITH[path], path]))
+    name = Path(WITH[path][0] if WITH[path] else path).stem
+    parse_with_required(JOB_OF.get(name, name), paths)
+
+
+class PlannedOnly:
+    """Workers that only note what they are to run."""
+
+    stages: dict = {}
+
+    def __init__(self, *_):
+        pass
+
+    def run(self, stages, on_finished):
+        del on_finished
+        self.stages.update({stage.name: stage for stage in stages})
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Plans a study without running it: {name: stage}."""
+    monkeypatch.setattr(PlannedOnly, "stages", {})
+    monkeypatch.setattr(run, "Workers", PlannedOnly)
+    monkeypatch.setattr(run, "_write_results", lambda *_: None)
+    monkeypatch.setattr(run, "best_offline", lambda _, __, settings, n: list(settings)[:n])
+
+    def plan(path):
+        given = {"STUDY_DIR": "/somewhere/study"}
+        if "DATA_FILE" in header_requires([path]):
+            given["DATA_FILE"] = "pairs.jsonl"
+        run_job(["study", f"--gin_file={path}", *bindings(given)])
+        return PlannedOnly.stages
+
+    return plan
+
+
+@pytest.mark.parametrize("path", STUDIES)
+def test_every_stage_of_a_study_parses(path, planned):
+    stages = planned(path)
+    assert len(stages) >= 15
+    kinds = {(stage.gin_file, *sorted(stage.settings)): stage for stage in stages.values()}
+    for stage in kinds.values():
+        command = parse_command_line(stage.argv("/somewhere/study"))
+        config = parse(load_job(command.job), command.gin_files, command.gin_bindings)
+        assert f"'/somewhere/study/{stage.name}'" in config.operative_config_text()
+    folder = Path(next(iter(kinds))[0]).parent.as_posix()
+    used = {name for gin_file, *_ in kinds for name in includes(gin_file)}
+    assert {name for name in ALL if Path(name).parent.as_posix() == folder} <= used
+
+
+def test_no_file_is_left_out():
+    """Each is a study, a stage of one, included by one of those, or in a test above."""
+    folders = {path.removesuffix(".gin") for path in STUDIES} | {"test/toy"}
+    stages = [path for path in ALL if Path(path).parent.as_posix() in folders]
+    named = {*STUDIES, *job_files(), *WITH, *stages}
+    assert set(ALL) == named.union(*map(includes, named))
+
+
+def test_online_and_offline_differ_in_the_source_of_pairs_alone():
+    """App. B: the same optimisation; a diff of the two configurations is the whole difference."""
+    texts = []
+    for job in ("online", "offline"):
+        given = [*(f"{k}={v!r}" for k, v in FOLDERS.items() if k in ("MODEL_DIR", "PAIRS_DIR",
+                                                                     "SFT_DIR")), "SEED=0"]
+        if job == "online":
+            given.append(f"JUDGE_DIR={FOLDERS['JUDGE_DIR']!r}")
+        text = parse(load_job("align"), [f"studies/tiny/{job}.gin"], given).operative_config_text()
+        texts.append(set(text.splitlines()))
+    keys = {line.split(" = ")[0] for line in texts[0] ^ texts[1]}
+    shared = {key for key in keys if key.startswith("align.")}
+    assert shared == {"align.method", "align.online"}
+    for key in keys - shared:
+        assert key.startswith(("Online.", "SamplingMethod.", "proxy/T5Config.")), key
