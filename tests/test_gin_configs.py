@@ -150,8 +150,14 @@ def test_online_and_offline_differ_in_the_source_of_pairs_alone():
     """App. B: the same optimisation; a diff of the two configurations is the whole difference."""
     texts = []
     for job in ("online", "offline"):
-        given = [*(f"{k}={v!r}" for k, v in FOLDERS.items() if k in ("MODEL_DIR", "PAIRS_DIR",
-                                                                     "SFT_DIR")), "SEED=0"]
+        given = [
+            *(
+                f"{k}={v!r}"
+                for k, v in FOLDERS.items()
+                if k in ("MODEL_DIR", "PAIRS_DIR", "SFT_DIR")
+            ),
+            "SEED=0",
+        ]
         if job == "online":
             given.append(f"JUDGE_DIR={FOLDERS['JUDGE_DIR']!r}")
         text = parse(load_job("align"), [f"studies/tiny/{job}.gin"], given).operative_config_text()

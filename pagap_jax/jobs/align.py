@@ -14,8 +14,7 @@ from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
-from pagap_jax.data.vocabulary import special_ids
-from pagap_jax.jobs.inputs import batch_at, build_policy, check_model_fits, open_pairs
+from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs, open_preference_model
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
@@ -25,8 +24,6 @@ from pagap_jax.model.sharding import (
     put_batch,
     replicated,
 )
-from pagap_jax.model.transformer import Transformer
-from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.checkpoints import restore_params
@@ -126,9 +123,9 @@ def build_source(online: Online | None, policy, vocabulary, mesh):
     """The pair source and the parameters that it judges with (none offline)."""
     if online is None:
         return offline_pairs, None
-    check_model_fits(online.judge, vocabulary)
-    judge = PreferenceModel(Transformer(online.judge), special_ids(vocabulary), online.input_length)
-    params = restore_params(online.judge_checkpoint_path, abstract_params(judge.transformer, mesh))
+    judge, params = open_preference_model(
+        online.judge, online.judge_checkpoint_path, online.input_length, vocabulary, mesh
+    )
     return OnlinePairs(policy, judge, online.sampling), params
 
 

@@ -9,15 +9,12 @@ from typing import Any
 import gin
 from etils import epath
 
-from pagap_jax.data.vocabulary import special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination
 from pagap_jax.evaluation.judging import Judge
-from pagap_jax.jobs.inputs import build_policy, check_model_fits, choose_prompts, open_pairs
+from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
-from pagap_jax.model.transformer import Transformer
-from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.records import EvalRow, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result
 from pagap_jax.sampling.methods import SamplingMethod
@@ -72,24 +69,20 @@ def evaluate(
     if facts is None:
         raise ConfigError(f"{policy_dir} holds no finished run of a policy")
     with run.locked():
-        for judge in (golden, proxy):
-            check_model_fits(judge, vocabulary)
         mesh = make_mesh(num_partitions)
         responses = open_pairs(golden_responses_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, responses.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)
 
-        def build_judge(config: T5Config, checkpoint: str, input_length: int) -> Judge:
-            judge = PreferenceModel(Transformer(config), special_ids(vocabulary), input_length)
-            params = restore_params(checkpoint, abstract_params(judge.transformer, mesh))
-            return Judge.compiled(judge, params, mesh, batch_size)
+        def judge(config: T5Config, checkpoint: str, input_length: int) -> Judge:
+            return open_judge(config, checkpoint, input_length, vocabulary, mesh, batch_size)
 
         pairs = open_pairs(golden_pairs_dir, "train", vocabulary)
         examine = Examination(
             policy=policy,
             reference=restore_params(reference_checkpoint_path, abstract),
-            golden=build_judge(golden, golden_checkpoint_path, golden_input_length),
-            proxy=build_judge(proxy, proxy_checkpoint_path, proxy_input_length),
+            golden=judge(golden, golden_checkpoint_path, golden_input_length),
+            proxy=judge(proxy, proxy_checkpoint_path, proxy_input_length),
             golden_responses=responses,
             golden_pairs=choose_prompts(pairs, classification_pairs, seed),
             kl_prompts=kl_prompts,

@@ -4,14 +4,19 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from pagap_jax.data.batches import batch_indices, take
 from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata, read_token_pairs
-from pagap_jax.data.vocabulary import sampleable_size
+from pagap_jax.data.vocabulary import sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
+from pagap_jax.evaluation.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.transformer import Transformer
-from pagap_jax.policies import Policy
+from pagap_jax.policies import Params, Policy
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.train.checkpoints import restore_params
+from pagap_jax.train.state import abstract_params
 
 
 def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> TokenPairs:
@@ -42,6 +47,28 @@ def build_policy(model: T5Config, vocabulary: Any, response_length: int) -> Poli
     """A policy around a T5, never to sample what the vocabulary has no text for."""
     check_model_fits(model, vocabulary)
     return Policy(Transformer(model), sampleable_size(vocabulary), response_length)
+
+
+def open_preference_model(
+    model: T5Config, checkpoint_path: str, input_length: int, vocabulary: Any, mesh: Mesh
+) -> tuple[PreferenceModel, Params]:
+    """A preference model and its parameters, where they belong on the mesh."""
+    check_model_fits(model, vocabulary)
+    judge = PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
+    return judge, restore_params(checkpoint_path, abstract_params(judge.transformer, mesh))
+
+
+def open_judge(
+    model: T5Config,
+    checkpoint_path: str,
+    input_length: int,
+    vocabulary: Any,
+    mesh: Mesh,
+    batch_size: int,
+) -> Judge:
+    """A preference model ready to judge whole data sets."""
+    opened = open_preference_model(model, checkpoint_path, input_length, vocabulary, mesh)
+    return Judge.compiled(*opened, mesh, batch_size)
 
 
 def batch_at(

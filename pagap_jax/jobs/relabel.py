@@ -9,16 +9,11 @@ import gin
 import numpy as np
 
 from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
-from pagap_jax.data.vocabulary import special_ids
-from pagap_jax.evaluation.judging import Judge, label_pairs
-from pagap_jax.jobs.inputs import check_model_fits, open_pairs
+from pagap_jax.evaluation.judging import label_pairs
+from pagap_jax.jobs.inputs import open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
-from pagap_jax.model.transformer import Transformer
-from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import RunDirectory
-from pagap_jax.train.checkpoints import restore_params
-from pagap_jax.train.state import abstract_params
 
 
 @gin.configurable
@@ -39,11 +34,10 @@ def relabel(
     if (done := run.result()) is not None:
         return done
     with run.locked():
-        check_model_fits(judge, vocabulary)
         mesh = make_mesh(num_partitions)
-        model = PreferenceModel(Transformer(judge), special_ids(vocabulary), input_length)
-        params = restore_params(judge_checkpoint_path, abstract_params(model.transformer, mesh))
-        golden = Judge.compiled(model, params, mesh, batch_size)
+        golden = open_judge(
+            judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
+        )
         relabelled, result = {}, {}
         for split in read_metadata(pairs_dir)["splits"]:
             pairs = open_pairs(pairs_dir, split, vocabulary)

@@ -13,14 +13,11 @@ import jax
 import numpy as np
 
 from pagap_jax.data.stored import is_complete, write_token_pairs
-from pagap_jax.data.vocabulary import special_ids
 from pagap_jax.evaluation.batching import map_batches
-from pagap_jax.evaluation.judging import Judge, label_pairs
-from pagap_jax.jobs.inputs import build_policy, check_model_fits, choose_prompts, open_pairs
+from pagap_jax.evaluation.judging import label_pairs
+from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
-from pagap_jax.model.transformer import Transformer
-from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.records import CHOICE_UNKNOWN
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.sampling.methods import SamplingMethod
@@ -53,7 +50,6 @@ def sample_pairs(
     if (done := run.result()) is not None:
         return done
     with run.locked():
-        check_model_fits(judge, vocabulary)
         mesh = make_mesh(num_partitions)
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
         policy = build_policy(model, vocabulary, prompts.response_a.shape[1])
@@ -77,13 +73,10 @@ def sample_pairs(
             response_b=b[:, 1],
             true_choice=np.full(len(prompts), CHOICE_UNKNOWN, np.int8),
         )
-        judge_model = PreferenceModel(Transformer(judge), special_ids(vocabulary), input_length)
-        judge_params = restore_params(
-            judge_checkpoint_path, abstract_params(judge_model.transformer, mesh)
+        golden = open_judge(
+            judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
         )
-        labelled, _ = label_pairs(
-            Judge.compiled(judge_model, judge_params, mesh, batch_size), pairs
-        )
+        labelled, _ = label_pairs(golden, pairs)
         result = {
             "pairs": len(pairs),
             "win_rate_a": float(np.mean(np.where(labelled.choice < 0, 0.5, labelled.choice == 0))),

@@ -111,7 +111,10 @@ def test_a_missed_gate_ends_the_study_there(study_dir, monkeypatch, capsys):
 
     study(0.78, 0.92)
     out = capsys.readouterr().out
-    assert "golden model against the hidden truth (seed 1): 0.8000, needs at least 0.78: passed\n" in out
+    assert (
+        "golden model against the hidden truth (seed 1): 0.8000, needs at least 0.78: passed\n"
+        in out
+    )
     assert [type(gate) for gate in written.pop()[3]] == [Gate, Gate]
     OneStageAtATime.seen.clear()
     with pytest.raises(GateError, match="What comes after seed_1/proxy would be noise"):
@@ -130,7 +133,9 @@ def test_a_missed_gate_is_one_message_and_exit_2(tmp_path_factory):
     )
     assert missed.returncode == 2
     message = missed.stderr.splitlines()[-1]
-    assert message.startswith("pagap study: golden model against the hidden truth (seed 0): measured")
+    assert message.startswith(
+        "pagap study: golden model against the hidden truth (seed 0): measured"
+    )
     assert "needs at least 0.99. What comes after seed_0/golden would be noise" in message
     assert "Traceback" not in missed.stderr
     assert toy.results(study.directory) == before

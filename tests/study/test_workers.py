@@ -43,9 +43,7 @@ def toy_job(argv):
 
 
 def stage(name, *needs, act=""):
-    return Stage(
-        name, "toy", "toy.gin", {f"DIR_{i}": n for i, n in enumerate(needs)}, {"ACT": act}
-    )
+    return Stage(name, "toy", "toy.gin", {f"DIR_{i}": n for i, n in enumerate(needs)}, {"ACT": act})
 
 
 def run(tmp_path, stages, workers=2, on_finished=lambda stage, seconds: None):
@@ -63,7 +61,9 @@ def test_each_runs_after_what_it_needs_and_keeps_its_log(tmp_path):
     assert [name for name, _ in finished] == ["a", "b", "c"]
     assert all(0 <= seconds < TIME_LIMIT for _, seconds in finished)
     for earlier, later in ("ab", "bc"):
-        assert float((tmp_path / earlier / "ended").read_text()) <= float(began(tmp_path / later)[1])
+        assert float((tmp_path / earlier / "ended").read_text()) <= float(
+            began(tmp_path / later)[1]
+        )
     log = (tmp_path / "logs" / "a.log").read_text().splitlines()
     assert sorted(log) == ["said by a", "said by a child of a"]
 

@@ -37,9 +37,7 @@ def loss_of(params, batch, key):
 @jax.jit
 def update(state, batch):
     key = jax.random.key(0)
-    return supervised_step(
-        state, batch, 0.1, key, loss_function=loss_of, optimizer=OPTIMIZER
-    )
+    return supervised_step(state, batch, 0.1, key, loss_function=loss_of, optimizer=OPTIMIZER)
 
 
 class Job:
