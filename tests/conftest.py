@@ -6,6 +6,9 @@ The environment is set before anything imports JAX or TensorFlow.
 import os
 from pathlib import Path
 
+import gin
+import pytest
+
 _DEVICES = "--xla_force_host_platform_device_count=8"
 # Tests compile much and compute little: without optimisation that takes a third of the time. The
 # names are those of the jaxlib in constraints.txt; another one may not know them, and say so.
@@ -22,3 +25,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def _no_gin_left_behind():
+    """What one test's configuration bound must not reach the next: gin's state is the process's."""
+    yield
+    gin.clear_config()

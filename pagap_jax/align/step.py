@@ -113,6 +113,7 @@ def pair_loss(
     def mean(x: jax.Array) -> jax.Array:
         return jnp.sum(x * weight) / total
 
+    confidence = jnp.maximum(pairs.probability, 1.0 - pairs.probability)
     margin = log_ratio_margin(chosen, rejected, ref_chosen, ref_rejected)
     metrics = {
         "margin": mean(margin),
@@ -121,7 +122,7 @@ def pair_loss(
         "rejected_log_prob": mean(rejected),
         "ties": 1.0 - jnp.mean(weight),
         "prompt_truncated": jnp.mean(pairs.prompt_truncated, dtype=jnp.float32),
-        "chosen_probability": mean(jnp.maximum(pairs.probability, 1.0 - pairs.probability)),
+        "chosen_probability": mean(jnp.where(weight > 0, confidence, 0.0)),
     }
     losses = loss.function(chosen, rejected, ref_chosen, ref_rejected, beta)
     return mean(losses), metrics

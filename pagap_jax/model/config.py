@@ -1,6 +1,7 @@
 """The sizes of a T5, under T5X's field names."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import gin
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ class T5Config:
     num_decoder_layers: int = 6
     head_dim: int = 64
     mlp_dim: int = 2048
-    mlp_activations: tuple[str, ...] = ("relu",)
+    mlp_activations: Sequence[str] = ("relu",)
     dropout_rate: float = 0.1
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False

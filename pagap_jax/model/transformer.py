@@ -78,6 +78,8 @@ class Encoder(nn.Module):
         self.layers = [EncoderLayer(config) for _ in range(config.num_encoder_layers)]
         self.encoder_norm = LayerNorm(config.dtype)
         self.dropout = dropout(config)
+        # The one place where T5X draws a mask of its own for each position.
+        self.output_dropout = nn.Dropout(rate=config.dropout_rate)
 
     def __call__(self, x: AnyArray, valid: AnyArray, deterministic: bool) -> EncodedPrompts:
         length = x.shape[1]
@@ -86,7 +88,7 @@ class Encoder(nn.Module):
         x = self.dropout(x, deterministic=deterministic)
         for layer in self.layers:
             x = layer(x, mask, bias, deterministic)
-        return self.dropout(self.encoder_norm(x), deterministic=deterministic)
+        return self.output_dropout(self.encoder_norm(x), deterministic=deterministic)
 
 
 class DecoderLayer(nn.Module):

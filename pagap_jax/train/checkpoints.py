@@ -127,14 +127,15 @@ def save_params(path: epath.PathLike, params: Any) -> None:
 
 
 def _check_same_model(path: str, expected: dict, found: dict, absent: list[str]) -> None:
-    lines = [f"{k}: missing from the checkpoint" for k in expected if k not in found]
-    lines = [line for line in lines if line.split(":")[0] not in absent]
-    lines += [f"{k}: in the checkpoint, not in the model" for k in found if k not in expected]
-    lines += [
+    lines = [
         f"{k}: the checkpoint has {tuple(found[k].shape)}, the model {expected[k].shape}"
         for k in expected
         if k in found and tuple(found[k].shape) != expected[k].shape
     ]
+    lines += [
+        f"{k}: missing from the checkpoint" for k in expected if k not in found and k not in absent
+    ]
+    lines += [f"{k}: in the checkpoint, not in the model" for k in found if k not in expected]
     if lines:
         more = f"\n  and {len(lines) - 5} more" if len(lines) > 5 else ""
         raise ConfigError(

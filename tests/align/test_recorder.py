@@ -81,6 +81,7 @@ def test_every_row_in_order(recorder):
         (3, (2,), 2),  # killed some steps after a checkpoint
         (4, (2, 4), 2),  # between the flush and the checkpoint that counts on it
         (2, (2,), 0),  # the same at the first
+        (3, (2, 3), 2),  # the same where a stop was to save: no later flush takes this name
         (1, (), 0),  # before any
         (STEPS, (2, 4, STEPS), STEPS),  # all but finished
         (5, (2, 5), 5),  # stopped where no checkpoint was planned

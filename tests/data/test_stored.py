@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_reading_needs_no_tensorflow(tmp_path):
         f"assert len(read_token_pairs({str(tmp_path)!r}, 'train')) == 40\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
-    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", program]) == 0
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_is_a_tfds_data_set_with_text(tmp_path):

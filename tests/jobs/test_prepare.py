@@ -105,7 +105,7 @@ def test_a_second_run_changes_nothing(tmp_path):
     assert prepare_tickets(tmp_path, fingerprint="one") == first
     changed = [f for f in tmp_path.iterdir() if f.stat().st_mtime_ns != before[f]]
     assert {file.name for file in changed} <= {"result.json", ".lock"}
-    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+    with pytest.raises(ConfigError, match="holds another run"):
         prepare_tickets(tmp_path, fingerprint="two")
 
 
@@ -115,7 +115,7 @@ def test_a_changed_data_file_is_noticed(tmp_path):
     path.write_bytes(b"".join(lines))
     prepare_file(tmp_path / "pairs", path, mixture_or_task_name="hh_transcripts")
     path.write_bytes(b"".join(lines[:-1]))
-    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+    with pytest.raises(ConfigError, match="holds another run"):
         prepare_file(tmp_path / "pairs", path, mixture_or_task_name="hh_transcripts")
 
 
