@@ -1,0 +1,40 @@
+"""Every command of the README is one that the project understands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pagap_jax.configuration import job_usage, load_job, parse, parse_command_line, usage
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def commands():
+    text = (ROOT / "README.md").read_text()
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_command_is_understood(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    program, *arguments = words
+    if program == "make":
+        (target,) = arguments
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    elif arguments[-1] == "--help":
+        assert (usage() if len(arguments) == 1 else job_usage(arguments[0])).strip()
+    else:
+        assert program == "pagap"
+        command = parse_command_line(arguments)
+        configuration = parse(load_job(command.job), command.gin_files, command.gin_bindings)
+        assert configuration.fingerprint()
+
+
+def test_the_two_commands_are_there():
+    assert [["make", "demo"], ["make", "test"]] == list(commands())[:2]
