@@ -123,7 +123,13 @@ class RunDirectory:
         return differences
 
     def _made_something(self) -> bool:
-        return any(p.name not in ("run.json", ".lock") for p in self.path.iterdir())
+        def empty(path: epath.Path) -> bool:
+            return path.is_dir() and not any(path.iterdir())
+
+        return any(
+            path.name not in ("run.json", ".lock") and not empty(path)
+            for path in self.path.iterdir()
+        )
 
 
 def read_result(path: epath.PathLike) -> dict[str, Any] | None:
