@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or "--help" in arguments or "-h" in arguments:
         print(job_usage(job) if job else usage(), end="")
         return 0
-    # TensorFlow only reads data here; its notes about missing GPUs would bury the job's lines.
+    # TensorFlow only reads data here; its notes would bury the job's lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     show_traceback = "--traceback" in arguments
     try:

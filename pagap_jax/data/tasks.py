@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import seqio
+
+from pagap_jax.data.quiet_seqio import seqio  # isort: skip  # before TensorFlow, which it quiets
 import tensorflow as tf
 
 from pagap_jax.data import sources

@@ -66,7 +66,7 @@ def tickets_vocabulary() -> seqio.SentencePieceVocabulary:
 @gin.configurable
 def byte_vocabulary() -> seqio.ByteVocabulary:
     """The bytes of UTF-8, for data that has no vocabulary of its own."""
-    import seqio
+    from pagap_jax.data.quiet_seqio import seqio
 
     return seqio.ByteVocabulary(extra_ids=NUM_SPECIAL_IDS)
 
@@ -80,7 +80,7 @@ def sentencepiece_vocabulary(
     Raises:
         ConfigError: no such file, not a sentencepiece model, or other ids than T5's.
     """
-    import seqio
+    from pagap_jax.data.quiet_seqio import seqio  # isort: skip
     import tensorflow as tf
 
     if not tf.io.gfile.exists(path):
