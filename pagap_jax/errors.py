@@ -35,3 +35,7 @@ class RetryError(PagapError):
     """Preempted, or a resource was away for a moment: the same command may succeed."""
 
     exit_code = 42
+
+
+class StoppedError(RetryError):
+    """Asked to stop (SIGTERM): the machine is about to be taken away."""

@@ -1,12 +1,14 @@
 """`pagap JOB --gin_file=... --gin.NAME=VALUE`: the command line."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
 from pagap_jax.configuration import job_usage, run_job, usage
-from pagap_jax.errors import PagapError
+from pagap_jax.errors import PagapError, StoppedError
 from pagap_jax.jobs import JOBS
 
 INTERRUPTED = 130
@@ -25,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # TensorFlow only reads data here; its notes would bury the job's lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if threading.current_thread() is threading.main_thread():  # signals reach no other
+        signal.signal(signal.SIGTERM, _stop)  # a training loop has its own, which saves first
     show_traceback = "--traceback" in arguments
     try:
         run_job([argument for argument in arguments if argument != "--traceback"])
@@ -37,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _stop(*_: object) -> None:
+    raise StoppedError("asked to stop; the same command goes on from here")
 
 
 if __name__ == "__main__":

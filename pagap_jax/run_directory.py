@@ -17,15 +17,19 @@ from typing import Any
 from etils import epath
 
 from pagap_jax.errors import ConfigError, RetryError
+from pagap_jax.files import located, write_atomically
+
+RUN_FILE, RESULT_FILE = "run.json", "result.json"
+SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
 
 
 class RunDirectory:
-    """A job's folder, opened for one configuration of the job."""
+    """A job's folder, and in a `with` block this process's alone."""
 
     def __init__(
         self, path: str, job: str, fingerprint: str, parents: Mapping[str, str] | None = None
     ):
-        """Opens or makes the folder.
+        """Names the folder; nothing is looked at or written before the `with` block.
 
         Args:
             path: the folder.
@@ -33,9 +37,6 @@ class RunDirectory:
             fingerprint: of the job's configuration.
             parents: path of each artefact that the job reads, by role. Their fingerprints enter
                 this run's own, so a run notices when what it was made from has been made anew.
-
-        Raises:
-            ConfigError: the folder holds a run of another configuration, or can't be written.
         """
         self.path = epath.Path(path)
         self.job = job
@@ -50,7 +51,31 @@ class RunDirectory:
             "configuration": fingerprint,
             "parents": lineage,
         }
-        self._claim()
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> "RunDirectory":
+        """Claims the folder for this run and for this process.
+
+        Raises:
+            ConfigError: the folder holds a run of another configuration, or what no run of ours
+                made, or it can't be written.
+            RetryError: another process of this machine is at it.
+        """
+        if self._differences() == [] and self.result() is not None:
+            return self  # only to be read
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                # Claimed under the lock: two runs that find the folder empty can't both have it.
+                stack.enter_context(locked(self.path))
+                self._claim()
+            except OSError as error:
+                raise ConfigError(f"{self.path} can't be written: {error}") from error
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
 
     @property
     def checkpoints(self) -> epath.Path:
@@ -66,45 +91,30 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Marks the job as finished. The last thing that a job does."""
-        _write_json(self.path / "result.json", dict(result))
+        _write_json(self.path / RESULT_FILE, dict(result))
         return dict(result)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the folder against a second process of the same job on this machine.
-
-        Raises:
-            RetryError: another process is at it.
-        """
-        if not os.path.isdir(self.path):  # a bucket has no locks
-            yield
-            return
-        with open(Path(self.path) / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RetryError(f"{self.path}: another process is working on this run") from error
-            yield
-
     def _claim(self) -> None:
-        identity_file = self.path / "run.json"
         # A run that ended before it made anything (a setting that didn't fit) claims nothing.
-        if identity_file.exists() and self._made_something():
-            differences = self._differences(json.loads(identity_file.read_text()))
+        if self._made_something():
+            differences = self._differences()
+            if differences is None:
+                raise ConfigError(
+                    f"{self.path} holds files and no {RUN_FILE}: no run of ours made them."
+                    " Give another MODEL_DIR"
+                )
             if differences:
                 raise ConfigError(
                     f"{self.path} holds another run: {'; '.join(differences)}."
                     " Give another MODEL_DIR, or delete this one"
                 )
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            _write_json(identity_file, self.identity)
-        except OSError as error:
-            raise ConfigError(f"{self.path} can't be written: {error}") from error
+        _write_json(self.path / RUN_FILE, self.identity)
 
-    def _differences(self, found: Mapping[str, Any]) -> list[str]:
-        now = self.identity
+    def _differences(self) -> list[str] | None:
+        """In what the run that the folder holds is another; None where it holds none."""
+        if not (self.path / RUN_FILE).exists():
+            return None
+        found, now = json.loads((self.path / RUN_FILE).read_text()), self.identity
         differences = [
             f"{key} was {found.get(key)!r}, is now {now[key]!r}"
             for key in ("job", "configuration")
@@ -112,13 +122,11 @@ class RunDirectory:
         ]
         for role in sorted({*found["parents"], *now["parents"]}):
             was, is_now = (parents["parents"].get(role, {}) for parents in (found, now))
-            # Of what no run of ours made, a path is all that is known.
-            made = was.get("fingerprint") or is_now.get("fingerprint")
-            key = "fingerprint" if made else "path"
-            if was.get(key) != is_now.get(key):
+            if was.get("fingerprint") != is_now.get("fingerprint"):
                 path = (is_now or was)["path"]
                 differences.append(
-                    f"{role} ({path}) was {was.get(key)!r}, is now {is_now.get(key)!r}"
+                    f"{role} ({path}) was {was.get('fingerprint')!r},"
+                    f" is now {is_now.get('fingerprint')!r}"
                 )
         return differences
 
@@ -127,29 +135,47 @@ class RunDirectory:
             return path.is_dir() and not any(path.iterdir())
 
         return any(
-            path.name not in ("run.json", ".lock") and not empty(path)
+            path.name != RUN_FILE and not path.name.startswith(".") and not empty(path)
             for path in self.path.iterdir()
         )
 
 
+@contextlib.contextmanager
+def locked(folder: epath.Path) -> Iterator[None]:
+    """Holds a folder against other processes of this machine.
+
+    Raises:
+        RetryError: another process holds it.
+    """
+    if "://" in os.fspath(folder):  # a bucket has no locks
+        yield
+        return
+    with open(Path(folder) / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RetryError(f"{folder}: another process is working on this run") from error
+        yield
+
+
 def read_result(path: epath.PathLike) -> dict[str, Any] | None:
     """The result of the run in a folder, None where there is none yet."""
-    file = epath.Path(path) / "result.json"
+    file = epath.Path(path) / RESULT_FILE
     return json.loads(file.read_text()) if file.exists() else None
 
 
 def fingerprint_of(path: epath.PathLike) -> str:
-    """The fingerprint of the run that made an artefact; '' for one that no run of ours made.
+    """The fingerprint of the run that made an artefact; of any other artefact that of its content.
 
     What is inside of a run has its place added: one of its checkpoints isn't another.
     """
     folder = epath.Path(path)
     for candidate in (folder, *list(folder.parents)[:2]):
-        if (candidate / "run.json").exists():
-            found = json.loads((candidate / "run.json").read_text())["fingerprint"]
+        if (candidate / RUN_FILE).exists():
+            found = json.loads((candidate / RUN_FILE).read_text())["fingerprint"]
             place = folder.relative_to(candidate).as_posix()
             return found if place == "." else f"{found}/{place}"
-    return ""
+    return _content_fingerprint(located(path))
 
 
 def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
@@ -158,7 +184,27 @@ def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _content_fingerprint(artefact: epath.Path) -> str:
+    """Of all names and sizes, and of both ends of the largest files: all of XXL would take long.
+
+    For what lies in a bucket its path has to stand. '' where there is nothing: who reads it says
+    so better.
+    """
+    if "://" in os.fspath(artefact):
+        return hashlib.sha256(os.fspath(artefact).encode()).hexdigest()[:12]
+    folder = Path(artefact)
+    if not folder.exists():
+        return ""
+    files = [file for file in folder.rglob("*") if file.is_file()] or [folder]
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+    digest = hashlib.sha256(json.dumps(sizes, sort_keys=True).encode())
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name))[:SAMPLED_FILES]:
+        with (folder / name).open("rb") as file:
+            digest.update(file.read(SAMPLED_BYTES))
+            file.seek(max(0, sizes[name] - SAMPLED_BYTES))
+            digest.update(file.read(SAMPLED_BYTES))
+    return digest.hexdigest()[:12]
+
+
 def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
-    temporary = path.parent / f".{path.name}.tmp"
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    temporary.replace(path)
+    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagap_jax"
 
 # Lowest first: a room imports from itself and from those before it.
 ROOMS = (
-    "array_types errors records progress run_directory data model losses sampling policies "
+    "array_types errors files records progress run_directory data model losses sampling policies "
     "preference_models train align evaluation interop jobs study configuration main"
 ).split()
 # What the study may not load, itself or through a module of ours: it reads rows only.

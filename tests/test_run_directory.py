@@ -16,9 +16,15 @@ def open_run(path, job="sft", fingerprint="f", **parents):
     return RunDirectory(str(path), job, fingerprint, {role: str(p) for role, p in parents.items()})
 
 
+def claim(*arguments, **parents):
+    """A run that was begun and ended before it made anything."""
+    with open_run(*arguments, **parents) as run:
+        return run
+
+
 def begin(path, *arguments, **parents):
     """A run that has made something."""
-    run = open_run(path, *arguments, **parents)
+    run = claim(path, *arguments, **parents)
     (run.path / "metrics.jsonl").write_text("{}\n")
     return run
 
@@ -47,15 +53,14 @@ def test_a_folder_of_another_run_is_refused_untouched(job, fingerprint, message,
     begin(tmp_path)
     before = content(tmp_path)
     with pytest.raises(ConfigError, match=f"{tmp_path} holds another run: {message}"):
-        open_run(tmp_path, job, fingerprint)
+        claim(tmp_path, job, fingerprint)
     assert content(tmp_path) == before
 
 
 def test_a_run_that_made_nothing_claims_no_folder(tmp_path):
     """A setting that didn't fit can be corrected."""
-    with open_run(tmp_path, fingerprint="wrong").locked():
-        pass
-    assert open_run(tmp_path, fingerprint="right").fingerprint != "wrong"
+    claim(tmp_path, fingerprint="wrong")
+    assert claim(tmp_path, fingerprint="right").fingerprint != "wrong"
     begin(tmp_path, "sft", "right")
 
 
@@ -65,18 +70,42 @@ def test_a_parent_made_anew_is_noticed(tmp_path):
     shutil.rmtree(tmp_path / "pairs")
     begin(tmp_path / "pairs", "prepare", "two")
     with pytest.raises(ConfigError, match=r"holds another run: pairs \(.*pairs\) was '.*', is now"):
-        open_run(tmp_path / "sft", "sft", "f", pairs=tmp_path / "pairs")
+        claim(tmp_path / "sft", "sft", "f", pairs=tmp_path / "pairs")
     assert child.identity["parents"]["pairs"]["path"] == str(tmp_path / "pairs")
 
 
-def test_a_parent_that_no_run_made_is_known_by_its_path(tmp_path):
+def test_a_parent_that_no_run_made_is_known_by_its_content(tmp_path):
     begin(tmp_path / "sft", initial="package:tickets_t5_64")
-    open_run(tmp_path / "sft", initial="package:tickets_t5_64")
-    message = r"initial \(package:other\) was 'package:tickets_t5_64', is now 'package:other'"
+    claim(tmp_path / "sft", initial="package:tickets_t5_64")
+    message = r"initial \(package:tickets_t5_96\) was '\w{12}', is now '\w{12}'"
     with pytest.raises(ConfigError, match=message):
-        open_run(tmp_path / "sft", initial="package:other")
+        claim(tmp_path / "sft", initial="package:tickets_t5_96")
     with pytest.raises(ConfigError, match="initial .* is now None"):
-        open_run(tmp_path / "sft")
+        claim(tmp_path / "sft")
+
+
+@pytest.mark.parametrize("place", [0, 5000, -1])
+def test_another_content_at_the_same_path_is_noticed_by_grandchildren(place, tmp_path):
+    """Else only the child would be made anew, and all after it counted as finished."""
+    spoilt = bytearray(9999)
+    spoilt[place] = 1
+    fingerprints = []
+    for content_of in (bytes(9999), bytes(9999), bytes(spoilt)):
+        folder = tmp_path / str(len(fingerprints))
+        (folder / "t5" / "params").mkdir(parents=True)
+        (folder / "t5" / "params" / "array").write_bytes(content_of)
+        begin(folder / "sft", initial=folder / "t5")
+        fingerprints.append(begin(folder / "align", "align", initial=folder / "sft").fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+    # Of large files the ends count: all of them would take long.
+    assert (fingerprints[0] == fingerprints[2]) == (place == 5000)
+
+
+def test_what_no_run_made_is_left_alone(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds files and no run.json: no run of ours made them"):
+        claim(tmp_path)
+    assert content(tmp_path) == {tmp_path / ".lock": b"", tmp_path / "result.json": b"{}"}
 
 
 def test_one_checkpoint_of_a_run_is_not_another(tmp_path):
@@ -87,7 +116,7 @@ def test_one_checkpoint_of_a_run_is_not_another(tmp_path):
     assert fingerprint_of(steps[0]) == f"{sft.fingerprint}/checkpoints/600"
     begin(tmp_path / "align", "align", "f", initial=steps[0])
     with pytest.raises(ConfigError, match="holds another run: initial"):
-        open_run(tmp_path / "align", "align", "f", initial=steps[1])
+        claim(tmp_path / "align", "align", "f", initial=steps[1])
 
 
 def test_what_a_run_is_does_not_depend_on_where_it_lies(tmp_path):
@@ -99,27 +128,35 @@ def test_what_a_run_is_does_not_depend_on_where_it_lies(tmp_path):
         assert fingerprint_of(run.path) == run.fingerprint
     assert len(fingerprints) == 1
     (tmp_path / "a").rename(tmp_path / "c")
-    open_run(tmp_path / "c" / "sft", "sft", "f", pairs=tmp_path / "c" / "pairs")
+    claim(tmp_path / "c" / "sft", "sft", "f", pairs=tmp_path / "c" / "pairs")
 
 
-def test_one_process_at_a_time(tmp_path):
-    run = open_run(tmp_path)
-    with run.locked():
-        code = (
-            "import sys; from pagap_jax.run_directory import RunDirectory;"
-            "run = RunDirectory(sys.argv[1], 'sft', 'f');\n"
-            "try:\n  run.locked().__enter__()\n"
-            "except Exception as error:\n  print(type(error).__name__)"
-        )
+@pytest.mark.parametrize("fingerprint", ["f", "another"])
+def test_one_process_at_a_time(fingerprint, tmp_path):
+    """Also of another configuration: else it would take this one's result for its own."""
+    code = (
+        "import sys; from pagap_jax.run_directory import RunDirectory\n"
+        "try:\n  RunDirectory(sys.argv[1], 'sft', sys.argv[2]).__enter__()\n"
+        "except Exception as error:\n  print(type(error).__name__)"
+    )
+    with open_run(tmp_path):
         environment = os.environ | {"PYTHONPATH": os.getcwd()}
-        command = [sys.executable, "-c", code, str(tmp_path)]
+        command = [sys.executable, "-c", code, str(tmp_path), fingerprint]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         assert done.stdout == f"{RetryError.__name__}\n", done.stderr
-    with run.locked():  # free again
+        assert json.loads((tmp_path / "run.json").read_text())["configuration"] == "f"
+    with open_run(tmp_path):  # free again
         pass
+
+
+def test_a_finished_run_can_be_read_by_many(tmp_path):
+    with open_run(tmp_path) as run:
+        run.finish({"accuracy": 1.0})
+        with open_run(tmp_path) as other:
+            assert other.result() == {"accuracy": 1.0}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file/run can't be written"):
-        open_run(tmp_path / "file" / "run")
+        claim(tmp_path / "file" / "run")

@@ -1,6 +1,7 @@
 """D_online: all that an online run sampled, in order, at token level (method.md §6, App. F)."""
 
 import dataclasses
+import io
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from etils import epath
 from pagap_jax.align.pairs import PairBatch
 from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import DataError
+from pagap_jax.files import write_atomically
 from pagap_jax.records import CHOICE_UNKNOWN
 
 
@@ -55,12 +57,9 @@ class StreamRecorder:
             step=np.repeat(np.array(steps, np.int32), len(prompts) // len(steps)),
         )
         name = f"{steps[-1] + 1:08d}"
-        temporary = self._stream / f"{name}.tmp"
-        with temporary.open("wb") as file:
-            np.savez(
-                file, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)}
-            )
-        temporary.replace(self._stream / f"{name}.npz")
+        content = io.BytesIO()
+        np.savez(content, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)})
+        write_atomically(self._stream / f"{name}.npz", content.getvalue())
 
     def finish(self, vocabulary: Any, report: dict) -> None:
         """Writes the whole stream as a TFDS data set with one split, 'train'.

@@ -17,6 +17,7 @@ import numpy as np
 
 from pagap_jax.data.vocabulary import PAD_ID
 from pagap_jax.errors import DataError
+from pagap_jax.files import write_atomically
 
 DATASET_NAME = "token_pairs"
 METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
@@ -133,10 +134,12 @@ def write_token_pairs(
         "files": {file.name: file.stat().st_size for file in sorted(writing.iterdir())},
         "report": report,
     }
-    (writing / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
-    for name in [*metadata["files"], METADATA_FILE]:
+    for name in metadata["files"]:
+        with open(writing / name, "rb") as file:
+            os.fsync(file.fileno())  # `pairs.json` must not reach the disk before what it tells of
         os.replace(writing / name, directory / name)
     writing.rmdir()
+    write_atomically(directory / METADATA_FILE, (json.dumps(metadata, indent=2) + "\n").encode())
 
 
 def describe_vocabulary(vocabulary: Any) -> dict[str, Any]:

@@ -82,10 +82,9 @@ def align(
     parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
     if online:
         parents["judge"] = online.judge_checkpoint_path
-    run = RunDirectory(model_dir, "align", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "align", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
         mesh = make_mesh(num_partitions)
         check_batch_size(batch_size, mesh)
         pairs = open_pairs(pairs_dir, "train", vocabulary)

@@ -12,6 +12,7 @@ from etils import epath
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination
 from pagap_jax.evaluation.judging import Judge
+from pagap_jax.files import write_atomically
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
@@ -62,13 +63,12 @@ def evaluate(
     parents = {"policy": policy_dir, "reference": reference_checkpoint_path,
                "golden_responses": golden_responses_dir, "golden_pairs": golden_pairs_dir,
                "golden": golden_checkpoint_path, "proxy": proxy_checkpoint_path}  # fmt: skip
-    run = RunDirectory(model_dir, "evaluate", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    facts = read_result(policy_dir)
-    if facts is None:
-        raise ConfigError(f"{policy_dir} holds no finished run of a policy")
-    with run.locked():
+    with RunDirectory(model_dir, "evaluate", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
+        facts = read_result(policy_dir)
+        if facts is None:
+            raise ConfigError(f"{policy_dir} holds no finished run of a policy")
         mesh = make_mesh(num_partitions)
         responses = open_pairs(golden_responses_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, responses.response_a.shape[1])
@@ -107,7 +107,7 @@ def evaluate(
                 )
             )
         text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
-        (run.path / "rows.jsonl").write_text(text)
+        write_atomically(run.path / "rows.jsonl", text.encode())
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 

@@ -47,10 +47,9 @@ def preference_model(
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
         parents["initial"] = initial_checkpoint_path
-    run = RunDirectory(model_dir, "preference_model", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "preference_model", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
         check_model_fits(model, vocabulary)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         validation = open_pairs(pairs_dir, "validation", vocabulary)

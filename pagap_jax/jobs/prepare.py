@@ -63,10 +63,9 @@ def prepare(
     """
     # The file's content belongs to what the data set was made from, like the settings.
     made_from = f"{fingerprint}-{file_digest(data_file)}" if data_file else fingerprint
-    run = RunDirectory(model_dir, "prepare", made_from)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "prepare", made_from) as run:
+        if (done := run.result()) is not None:
+            return done
         from pagap_jax.data import tasks  # brings seqio and TensorFlow, which take seconds
 
         wanted = {"train": num_train, "validation": num_validation}

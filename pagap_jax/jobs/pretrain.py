@@ -63,10 +63,9 @@ def pretrain(
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
         parents["initial"] = initial_checkpoint_path
-    run = RunDirectory(model_dir, "pretrain", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "pretrain", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
         vocabulary = tickets_vocabulary()
         pairs = read_token_pairs(pairs_dir, "train")
         transformer = Transformer(model)

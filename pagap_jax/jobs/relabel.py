@@ -30,10 +30,9 @@ def relabel(
 ) -> dict:
     """Labels every pair of every split by the sign of r(x, a, b) − r(x, b, a)."""
     parents = {"pairs": pairs_dir, "judge": judge_checkpoint_path}
-    run = RunDirectory(model_dir, "relabel", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "relabel", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
         mesh = make_mesh(num_partitions)
         golden = open_judge(
             judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size

@@ -46,10 +46,9 @@ def sample_pairs(
     """Response a from one policy, response b from another, labelled in both orders."""
     parents = {"pairs": pairs_dir, "policy_a": policy_a_path, "policy_b": policy_b_path,
                "judge": judge_checkpoint_path}  # fmt: skip
-    run = RunDirectory(model_dir, "sample_pairs", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "sample_pairs", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
         mesh = make_mesh(num_partitions)
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
         policy = build_policy(model, vocabulary, prompts.response_a.shape[1])

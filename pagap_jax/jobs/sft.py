@@ -43,10 +43,9 @@ def sft(
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
         parents["initial"] = initial_checkpoint_path
-    run = RunDirectory(model_dir, "sft", fingerprint, parents)
-    if (done := run.result()) is not None:
-        return done
-    with run.locked():
+    with RunDirectory(model_dir, "sft", fingerprint, parents) as run:
+        if (done := run.result()) is not None:
+            return done
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
         train_supervised(

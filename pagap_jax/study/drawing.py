@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pagap_jax.study.results import write_atomically
+from pagap_jax.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

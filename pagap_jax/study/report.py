@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from pagap_jax.files import write_atomically
 from pagap_jax.study import drawing, figures, report_tables, statistics
 from pagap_jax.study import report_page as page
 from pagap_jax.study.report_tables import METHODS, NOTHING
-from pagap_jax.study.results import Gate, write_atomically
+from pagap_jax.study.results import Gate
 
 _PAPER = (
     "The paper: Tang et al. 2024, Understanding the performance gap between online and offline "

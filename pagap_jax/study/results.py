@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pagap_jax.errors import DataError
+from pagap_jax.files import write_atomically
 from pagap_jax.records import EvalRow, row_to_dict, rows_from_dicts
 
 ROWS_FILE = "rows.jsonl"
@@ -96,21 +96,6 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         fields = dict(zip(COLUMNS, record, strict=True))
         rows.append(_checked_row({k: _parsed(v, COLUMNS[k]) for k, v in fields.items()}, where))
     return _frame(rows)
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Writes a file that is either wholly there or, after a kill, as it was before."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _frame(rows: list[EvalRow]) -> pd.DataFrame:

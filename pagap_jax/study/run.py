@@ -5,19 +5,24 @@ report.html; a folder a seed with a folder a job; logs/. Finished jobs are skipp
 goes on from its last checkpoint.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import gin
 
+from pagap_jax.errors import ConfigError
+from pagap_jax.files import write_atomically
 from pagap_jax.progress import progress_bar
-from pagap_jax.run_directory import read_result
+from pagap_jax.run_directory import locked, read_result
 from pagap_jax.study import figures, report, results
 from pagap_jax.study.gates import Bars, check_gates
 from pagap_jax.study.plan import ControlledStudy, Settings, Stage, run_name
 from pagap_jax.study.results import Gate
 from pagap_jax.study.workers import RunJob, Workers
+
+STUDY_FILE = "study.json"  # whose the folder is; more seeds or settings may come to it later
 
 
 @gin.configurable
@@ -53,23 +58,50 @@ def study(
 
     Raises:
         GateError: a stage missed its bar.
+        ConfigError: the folder isn't this study's.
     """
     assert run_job is not None, "run through `pagap study`"
     folder = Path(study_dir)
     plans = [ControlledStudy(configs, name, study_dir, seed, data) for seed in seeds]
     stages = [stage for plan in plans for stage in _first_stages(plan, online, offline)]
     gates: list[Gate] = []
-    _run(run_job, folder, stages, workers, bars, gates)
-    if long_offline_runs:
-        more = [
-            stage
-            for plan in plans
-            for settings in best_offline(folder, plan, offline, long_offline_runs)
-            for stage in plan.offline({**settings, **(long_settings or {})})
-        ]
-        _run(run_job, folder, [*stages, *more], workers, bars, [])
-        stages = [*stages, *more]
-    _write_results(folder, title, stages, gates, plans, notes)
+    with _claimed(folder, name):
+        _run(run_job, folder, stages, workers, bars, gates)
+        if long_offline_runs:
+            more = [
+                stage
+                for plan in plans
+                for settings in best_offline(folder, plan, offline, long_offline_runs)
+                for stage in plan.offline({**settings, **(long_settings or {})})
+            ]
+            stages = [*stages, *more]
+            _run(run_job, folder, stages, workers, bars, [])
+        _write_results(folder, title, stages, gates, plans, notes)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, name: str) -> Iterator[None]:
+    """The folder as this study's and this process's; what else is in it stays as it is.
+
+    Raises:
+        ConfigError: it holds another study, or files that no study made.
+        RetryError: another process is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        file = folder / STUDY_FILE
+        found = json.loads(file.read_text())["study"] if file.exists() else None
+        if found is None and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise ConfigError(
+                f"{folder} holds files and no {STUDY_FILE}: no study made them. Give another"
+                " STUDY_DIR"
+            )
+        if found not in (None, name):
+            raise ConfigError(
+                f"{folder} holds the study {found!r}, expected {name!r}. Give another STUDY_DIR"
+            )
+        write_atomically(file, (json.dumps({"study": name}) + "\n").encode())
+        yield
 
 
 def _first_stages(

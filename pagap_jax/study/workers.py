@@ -5,6 +5,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,11 +14,12 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from pagap_jax.errors import PagapError, RetryError
+from pagap_jax.errors import PagapError, RetryError, StoppedError
 from pagap_jax.study.plan import Stage, in_order
 
 RunJob = Callable[[Sequence[str]], object]
 LOOK_EVERY = 1.0  # seconds between two looks whether all workers are alive
+STOP_WITHIN = 30.0  # seconds that a worker has to save what it's at
 
 
 class Workers:
@@ -66,15 +68,23 @@ class Workers:
                     stage = running.pop(future)
                     on_finished(stage, self._seconds(future, stage))
                     finished.add(stage.name)
+        except BrokenProcessPool as error:
+            self._stop()
+            raise _a_worker_died([stage.name for stage in running.values()]) from error
         except BaseException:
-            self.stop()
+            self._stop()
             raise
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def stop(self) -> None:
-        """Ends the workers at once; what they had committed stays."""
-        for process in list((self._pool._processes or {}).values()):
+    def _stop(self) -> None:
+        """Ends the workers; one that trains saves first."""
+        processes = list((self._pool._processes or {}).values())
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + STOP_WITHIN
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
 
     def _check_alive(self, stages: Sequence[str]) -> None:
@@ -106,6 +116,7 @@ def _start_worker(cores: Queue, study_dir: str) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(study_dir) / ".compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(RetryError.exit_code))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -118,8 +129,11 @@ def _end_with_parent() -> None:
 
 def _work(run_job: RunJob, argv: Sequence[str], log: str) -> float:
     start = time.monotonic()
-    with _output_to(Path(log)):
-        run_job(argv)
+    try:
+        with _output_to(Path(log)):
+            run_job(argv)
+    except StoppedError:  # saved; what else is queued isn't to be begun
+        os._exit(RetryError.exit_code)
     if "jax" in sys.modules:  # else what a job compiled and held stays for the worker's life
         sys.modules["jax"].clear_caches()
         gc.collect()

@@ -1,6 +1,5 @@
 """Orbax checkpoints: the whole state of a run, and parameters for whoever starts from one."""
 
-import importlib.resources
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,10 @@ from etils import epath
 from flax import traverse_util
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import PACKAGED, located
+from pagap_jax.run_directory import RUN_FILE, read_result
 from pagap_jax.train.state import TrainState
 
-PACKAGED = "package:"  # prefix of checkpoints that ship with this package
 # Parameters that a plain T5 doesn't have; they start at zero.
 OPTIONAL_PARAMETERS = ("segment_embedder/embedding",)
 
@@ -21,15 +21,32 @@ OPTIONAL_PARAMETERS = ("segment_embedder/embedding",)
 class Checkpoints:
     """The checkpoints of one run. Only committed steps count; a killed save leaves none."""
 
-    def __init__(self, directory: epath.PathLike, max_to_keep: int | None = None):
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        is_planned: Callable[[int], bool] = lambda step: True,
+        max_to_keep: int | None = None,
+    ):
+        """Opens or makes the folder.
+
+        Args:
+            is_planned: steps that stay; another one (saved because the run was stopped) goes as
+                soon as a later one is committed.
+            max_to_keep: the newest planned steps that stay; None for all. Not left to Orbax, which
+                would count the others too: a stopped run would keep other steps than an unstopped.
+        """
+        self._is_planned = is_planned
+        self._max_to_keep = max_to_keep
         self._manager = ocp.CheckpointManager(
             epath.Path(directory).resolve(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, create=True),
+            options=ocp.CheckpointManagerOptions(create=True),
             item_names=("params", "optimizer"),
         )
 
     def save(self, state: TrainState, step: int) -> None:
         """Starts saving; returns once the arrays are copied off the devices."""
+        self._manager.wait_until_finished()
+        self._delete_surplus()
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -54,16 +71,20 @@ class Checkpoints:
         counter = jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
         return TrainState(counter, restored.params, restored.optimizer["opt_state"])
 
-    def keep_only(self, is_wanted: Callable[[int], bool]) -> None:
-        """Deletes the checkpoints of all other steps."""
-        self._manager.wait_until_finished()
-        for step in self._manager.all_steps():
-            if not is_wanted(step):
-                self._manager.delete(step)
-
     def close(self) -> None:
         """Waits for saves under way."""
+        self._manager.wait_until_finished()
+        self._delete_surplus()
         self._manager.close()
+
+    def _delete_surplus(self) -> None:
+        """Deletes what isn't to stay; all that is listed is committed."""
+        steps = sorted(self._manager.all_steps())
+        planned = [step for step in steps if self._is_planned(step)]
+        kept = {*planned[-(self._max_to_keep or len(steps)) :], *steps[-1:]}
+        for step in steps:
+            if step not in kept:
+                self._manager.delete(step)
 
 
 def saved_steps(run: str) -> list[int]:
@@ -80,16 +101,18 @@ def checkpoint_path(path: str) -> epath.Path:
     Raises:
         ConfigError: there is no checkpoint.
     """
-    if path.startswith(PACKAGED):
-        root = importlib.resources.files("pagap_jax") / "assets" / path.removeprefix(PACKAGED)
-        folder = epath.Path(str(root))
-    else:
-        folder = epath.Path(path).resolve()
-        if (folder / "checkpoints").exists():
-            steps = saved_steps(str(folder))
-            if not steps:
-                raise ConfigError(f"{path} holds no committed checkpoint yet")
-            folder = folder / "checkpoints" / str(steps[-1])
+    folder = located(path).resolve()
+    if (folder / "checkpoints").exists():
+        # Later checkpoints of a run under way would be another start under the same name.
+        if (folder / RUN_FILE).exists() and read_result(folder) is None:
+            raise ConfigError(
+                f"{path} isn't finished: run its job to the end, or name one of its"
+                " checkpoints/STEP"
+            )
+        steps = saved_steps(str(folder))
+        if not steps:
+            raise ConfigError(f"{path} holds no committed checkpoint yet")
+        folder = folder / "checkpoints" / str(steps[-1])
     if not (folder / "params").exists():
         raise ConfigError(
             f"no checkpoint at {path}: expected a run's folder, one of its checkpoints/STEP,"
@@ -121,9 +144,9 @@ def restore_params(path: str, abstract: Any) -> Any:
 
 
 def save_params(path: epath.PathLike, params: Any) -> None:
-    """Parameters alone, as `restore_params` reads them."""
+    """Parameters alone, as `restore_params` reads them; takes the place of what was there."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(path).resolve() / "params", params)
+        checkpointer.save(epath.Path(path).resolve() / "params", params, force=True)
 
 
 def _check_same_model(path: str, expected: dict, found: dict, absent: list[str]) -> None:

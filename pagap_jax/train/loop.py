@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import gin
 import jax
 
-from pagap_jax.errors import RetryError
+from pagap_jax.errors import StoppedError
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.checkpoints import Checkpoints
@@ -63,16 +63,17 @@ class TrainLoop:
 
         Raises:
             NotANumberError: the loss or its gradient stopped being a number.
-            RetryError: asked to stop (SIGTERM); a checkpoint of the step was saved.
+            StoppedError: asked to stop (SIGTERM); a checkpoint of the step was saved.
         """
-        # Closing waits for a save under way, also where a step fails: it was a good one.
-        with contextlib.closing(Checkpoints(run.checkpoints, self.max_to_keep)) as checkpoints:
+        checkpoints = Checkpoints(run.checkpoints, self._saves_at, self.max_to_keep)
+        # Closing waits for a save under way, also where a step fails (it was a good one), and a
+        # second request to stop doesn't end the wait.
+        with stop_requests() as stop, contextlib.closing(checkpoints):
             start = checkpoints.latest()
             state = fresh_state() if start is None else checkpoints.restore(start, abstract)
-            state = self._run_from(start or 0, run, state, step_function, checkpoints, recorder)
-            # A stop saves where it has to; who reads the run finds what an unstopped one leaves.
-            checkpoints.keep_only(self._saves_at)
-        return state
+            return self._run_from(
+                start or 0, run, state, step_function, checkpoints, recorder, stop
+            )
 
     def _run_from(
         self,
@@ -82,11 +83,12 @@ class TrainLoop:
         step_function: StepFunction,
         checkpoints: Checkpoints,
         recorder: Recorder | None,
+        stop: threading.Event,
     ) -> TrainState:
         if recorder:
             recorder.resume(start)
         log = MetricsLog(run.metrics, start)
-        with stop_requests() as stop, progress_bar() as progress:
+        with progress_bar() as progress:
             task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
             for step in range(start, self.train_steps):
                 state, metrics, record = step_function(state, step)
@@ -104,7 +106,7 @@ class TrainLoop:
                         recorder.flush()  # before the checkpoint that counts on it
                     checkpoints.save(state, done)
                 if stopping:
-                    raise RetryError(f"{run.path}: asked to stop; saved step {done}")
+                    raise StoppedError(f"{run.path}: asked to stop; saved step {done}")
         return state
 
     def _saves_at(self, step: int) -> bool:

@@ -67,19 +67,6 @@ def test_csv_bytes_are_the_same_and_lie_alone_in_their_folder(tmp_path, study_fr
     assert b"np." not in first and b"\r" not in first
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    results.write_atomically(tmp_path / "kept", b"old")
-
-    def no_disk(_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(results.os, "fsync", no_disk)
-    with pytest.raises(OSError, match="disk full"):
-        results.write_atomically(tmp_path / "kept", b"new")
-    assert (tmp_path / "kept").read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-
-
 def _damaged(make_row, **changes):
     fields = row_to_dict(make_row())
     return json.dumps({k: v for k, v in (fields | changes).items() if v != "drop"}).encode()

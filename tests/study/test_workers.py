@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pagap_jax.errors import DataError, RetryError
+from pagap_jax.errors import DataError, RetryError, StoppedError
 from pagap_jax.study.plan import Stage
 from pagap_jax.study.workers import Workers
+from pagap_jax.train.loop import stop_requests
 
 TIME_LIMIT = 30  # seconds
 
@@ -34,6 +35,11 @@ def toy_job(argv):
             os.kill(os.getpid(), signal.SIGKILL)
         case "wait":
             time.sleep(TIME_LIMIT)
+        case "loop":  # a training loop, which saves when it's asked to stop
+            with stop_requests() as stop:
+                stop.wait(TIME_LIMIT)
+            (folder / "ended").write_text("saved")
+            raise StoppedError("saved")
         case "meet":  # another stage has to run at the same time
             deadline = time.monotonic() + TIME_LIMIT
             while len(list(folder.parent.glob("*/began"))) < 2:
@@ -52,6 +58,24 @@ def run(tmp_path, stages, workers=2, on_finished=lambda stage, seconds: None):
 
 def began(folder):
     return (folder / "began").read_text().split(" ", 2)
+
+
+def start(code, tmp_path, *stages):
+    """A study in a process of its own, once these stages are under way."""
+    root = Path(__file__).resolve().parents[2]
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    study = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + TIME_LIMIT
+    while not all((tmp_path / name / "began").exists() for name in stages):
+        assert study.poll() is None and time.monotonic() < deadline, "stages never began"
+        time.sleep(0.01)
+    return study
 
 
 def test_each_runs_after_what_it_needs_and_keeps_its_log(tmp_path):
@@ -101,6 +125,24 @@ def test_a_dead_worker_is_worth_a_retry(tmp_path):
     assert not (tmp_path / "slow" / "ended").exists()
 
 
+def test_when_asked_to_stop_workers_save_first(tmp_path):
+    """SIGTERM to the study alone: a loop hears of it, anything else ends where it is."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pagap_jax.main import _stop\n"
+        "import signal; signal.signal(signal.SIGTERM, _stop)\n"
+        "from tests.study.test_workers import run, stage\n"
+        "stages = [stage('loop', act='loop'), stage('slow', act='wait'), stage('next')]\n"
+        "if __name__ == '__main__': run(Path(sys.argv[1]), stages)"
+    )
+    study = start(code, tmp_path, "loop", "slow")
+    study.terminate()
+    stderr = study.communicate(timeout=TIME_LIMIT)[1]
+    assert "StoppedError: asked to stop" in stderr
+    assert (tmp_path / "loop" / "ended").exists()
+    assert not (tmp_path / "slow" / "ended").exists() and not (tmp_path / "next").exists()
+
+
 def test_what_on_finished_raises_ends_the_study(tmp_path):
     def refuse(stage, seconds):
         raise DataError(f"refused {stage.name}")
@@ -118,15 +160,9 @@ def test_workers_end_when_the_study_is_killed(tmp_path):
         "from tests.study.test_workers import run, stage\n"
         "if __name__ == '__main__': run(Path(sys.argv[1]), [stage('slow', act='wait')], 1)"
     )
-    root = Path(__file__).resolve().parents[2]
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    study = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
+    study = start(code, tmp_path, "slow")
     watch = threading.Timer(TIME_LIMIT, study.kill)
     watch.start()
-    while not (tmp_path / "slow" / "began").exists() and study.poll() is None:
-        time.sleep(0.01)
     worker = int(began(tmp_path / "slow")[0])
     study.kill()
     study.wait()

@@ -3,6 +3,7 @@
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -11,6 +12,7 @@ from pagap_jax.errors import ConfigError
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
+from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train import checkpoints
 from pagap_jax.train.checkpoints import Checkpoints, checkpoint_path, restore_params, save_params
 from pagap_jax.train.optimizer import adafactor, adam
@@ -78,18 +80,43 @@ def test_a_killed_save_does_not_count(params, tmp_path):
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"4", "8"}
 
 
-def test_only_the_wanted_are_kept(params, tmp_path):
-    saver = Checkpoints(tmp_path / "checkpoints")
+@pytest.mark.parametrize(
+    ("max_to_keep", "kept"), [(None, [1, 3, 4, 5]), (2, [4, 5]), (1, [5])], ids=str
+)
+def test_only_the_newest_planned_are_kept(max_to_keep, kept, params, tmp_path):
     state = init_state(params, adam(), MESH)
-    for step in (1, 2, 3):
+    saver = Checkpoints(tmp_path / "checkpoints", lambda step: step != 2, max_to_keep)
+    for step in (1, 2, 3, 4, 5):
         saver.save(state, step)
-    saver.keep_only(lambda step: step != 2)
     saver.close()
-    assert checkpoints.saved_steps(str(tmp_path)) == [1, 3]
+    assert checkpoints.saved_steps(str(tmp_path)) == kept
+
+
+def test_the_newest_stays_until_a_later_one_is_there(params, tmp_path):
+    """A run that was stopped goes on from where it was."""
+    saver = Checkpoints(tmp_path / "checkpoints", lambda step: step != 2, max_to_keep=1)
+    for step in (1, 2):
+        saver.save(init_state(params, adam(), MESH), step)
+    saver.close()
+    assert checkpoints.saved_steps(str(tmp_path)) == [1, 2]
+
+
+def test_a_run_under_way_is_nothing_to_start_from(params, tmp_path):
+    """Its later checkpoints would be another start under the same name."""
+    with RunDirectory(str(tmp_path), "sft", "f") as run:
+        saver = Checkpoints(run.checkpoints)
+        saver.save(init_state(params, adam(), MESH), 1)
+        saver.close()
+        with pytest.raises(ConfigError, match="isn't finished: run its job to the end, or name"):
+            checkpoint_path(str(tmp_path))
+        assert checkpoint_path(str(tmp_path / "checkpoints" / "1")).name == "1"
+        run.finish({})
+    assert checkpoint_path(str(tmp_path)).name == "1"
 
 
 def test_parameters_by_themselves(params, tmp_path):
-    save_params(tmp_path / "export", params)
+    save_params(tmp_path / "export", jax.tree.map(jnp.zeros_like, params))
+    save_params(tmp_path / "export", params)  # a job that was killed after it does it again
     restored = restore_params(str(tmp_path / "export"), abstract_params(TRANSFORMER, MESH))
     assert_same(restored, params)
 

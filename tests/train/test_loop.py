@@ -1,5 +1,6 @@
 """The training loop on a job of two numbers: checkpoints, stops, resuming, what isn't a number."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -44,7 +45,8 @@ class Job:
     """Runs the loop in a folder, with something to happen before a step."""
 
     def __init__(self, folder, loop=LOOP):
-        self.run = RunDirectory(str(folder), "toy", "f")
+        with RunDirectory(str(folder), "toy", "f") as self.run:
+            pass
         self.loop = loop
         self.steps = []
 
@@ -143,6 +145,22 @@ def test_sigterm_saves_at_once_and_leaves_no_trace_in_the_end(uninterrupted, tmp
     assert job.steps == [0, 1, 2, 3, 4, 5]
     # Who evaluates every checkpoint finds those of an unstopped run.
     assert job.saved == whole.saved
+
+
+def test_a_stop_evicts_no_planned_checkpoint(tmp_path):
+    """Nor does a kill between a save and the deletion of what it replaces leave one too many."""
+    loop = TrainLoop(6, checkpoint_period=2, max_to_keep=2, metrics_period=1)
+    job = Job(tmp_path / "stopped", loop)
+    with pytest.raises(RetryError, match="saved step 5"):
+        job.train(at(4, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert job.saved == [2, 4, 5]
+    job.train()
+    assert job.saved == [4, 6]
+    late = Job(tmp_path / "late", dataclasses.replace(loop, max_to_keep=None))
+    late.train()
+    late.loop = loop
+    late.train()
+    assert late.saved == [4, 6]
 
 
 def test_sigterm_in_the_last_step_ends_the_run(uninterrupted, tmp_path):
