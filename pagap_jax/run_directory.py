@@ -108,7 +108,8 @@ class RunDirectory:
                     f"{self.path} holds another run: {'; '.join(differences)}."
                     " Give another MODEL_DIR, or delete this one"
                 )
-        _write_json(self.path / RUN_FILE, self.identity)
+        if self._differences() != []:
+            _write_json(self.path / RUN_FILE, self.identity)
 
     def _differences(self) -> list[str] | None:
         """In what the run that the folder holds is another; None where it holds none."""
@@ -141,7 +142,7 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def locked(folder: epath.Path) -> Iterator[None]:
+def locked(folder: epath.PathLike) -> Iterator[None]:
     """Holds a folder against other processes of this machine.
 
     Raises:
@@ -150,7 +151,7 @@ def locked(folder: epath.Path) -> Iterator[None]:
     if "://" in os.fspath(folder):  # a bucket has no locks
         yield
         return
-    with open(Path(folder) / ".lock", "w") as lock:
+    with open(Path(folder) / ".lock", "a") as lock:  # "w" would touch a file that others hold
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -107,7 +107,7 @@ class PlannedOnly:
 
 
 @pytest.fixture
-def planned(monkeypatch):
+def planned(monkeypatch, tmp_path):
     """Plans a study without running it: {name: stage}."""
     monkeypatch.setattr(PlannedOnly, "stages", {})
     monkeypatch.setattr(run, "Workers", PlannedOnly)
@@ -115,7 +115,7 @@ def planned(monkeypatch):
     monkeypatch.setattr(run, "best_offline", lambda _, __, settings, n: list(settings)[:n])
 
     def plan(path):
-        given = {"STUDY_DIR": "/somewhere/study"}
+        given = {"STUDY_DIR": str(tmp_path)}
         if "DATA_FILE" in header_requires([path]):
             given["DATA_FILE"] = "pairs.jsonl"
         run_job(["study", f"--gin_file={path}", *bindings(given)])

@@ -100,6 +100,7 @@ class OneStageAtATime:
 def test_a_missed_gate_ends_the_study_there(study_dir, monkeypatch, capsys):
     monkeypatch.setattr(run, "Workers", OneStageAtATime)
     monkeypatch.setattr(OneStageAtATime, "seen", [])
+    (study_dir / run.STUDY_FILE).write_text('{"study": "toy"}')
     written = []
     monkeypatch.setattr(run, "_write_results", lambda *arguments: written.append(arguments))
 

@@ -165,7 +165,7 @@ def test_workers_end_when_the_study_is_killed(tmp_path):
     watch.start()
     worker = int(began(tmp_path / "slow")[0])
     study.kill()
-    study.wait()
+    study.communicate()
     watch.cancel()
     deadline = time.monotonic() + TIME_LIMIT
     while Path(f"/proc/{worker}").exists():
