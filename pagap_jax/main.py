@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pagap_jax.configuration import job_usage, run_job, usage
 from pagap_jax.errors import PagapError, StoppedError
 from pagap_jax.jobs import JOBS
+from pagap_jax.processes import join_processes
 
+CHECKPOINT = "checkpoint"
 INTERRUPTED = 130
 
 
@@ -21,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     42 worth a retry, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    job = arguments[0] if arguments and arguments[0] in JOBS else ""
-    if not arguments or "--help" in arguments or "-h" in arguments:
+    job = arguments[0] if arguments and arguments[0] in (*JOBS, CHECKPOINT) else ""
+    is_command = job == CHECKPOINT  # not a job: no gin file, and a help of its own
+    if not arguments or (not is_command and {"--help", "-h"} & {*arguments}):
         print(job_usage(job) if job else usage(), end="")
         return 0
     # TensorFlow only reads data here; its notes would bury the job's lines.
@@ -31,7 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _stop)  # a training loop has its own, which saves first
     show_traceback = "--traceback" in arguments
     try:
-        run_job([argument for argument in arguments if argument != "--traceback"])
+        arguments = [argument for argument in arguments if argument != "--traceback"]
+        if is_command:
+            from pagap_jax.interop.command import run_command
+
+            run_command(arguments[1:])
+        else:
+            join_processes()
+            run_job(arguments)
     except PagapError as error:
         if show_traceback:
             traceback.print_exc()

@@ -12,6 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pagap_jax.processes import is_first
+
 
 def progress_bar() -> Progress:
     """A bar with count, time gone, time left and a `note`; silent where stderr isn't a terminal."""
@@ -23,5 +25,5 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr.isatty() and is_first()),
     )

@@ -18,6 +18,7 @@ from etils import epath
 
 from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.files import located, write_atomically
+from pagap_jax.processes import check_same, first_alone, is_first
 
 RUN_FILE, RESULT_FILE = "run.json", "result.json"
 SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
@@ -61,8 +62,13 @@ class RunDirectory:
                 made, or it can't be written.
             RetryError: another process of this machine is at it.
         """
+        check_same("the configuration", json.dumps(self.identity, sort_keys=True))
+        first_alone(self._enter)
+        return self
+
+    def _enter(self) -> None:
         if self._differences() == [] and self.result() is not None:
-            return self  # only to be read
+            return  # only to be read
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -72,7 +78,6 @@ class RunDirectory:
             except OSError as error:
                 raise ConfigError(f"{self.path} can't be written: {error}") from error
             self._exit = stack.pop_all()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
@@ -91,7 +96,8 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Marks the job as finished. The last thing that a job does."""
-        _write_json(self.path / RESULT_FILE, dict(result))
+        if is_first():
+            _write_json(self.path / RESULT_FILE, dict(result))
         return dict(result)
 
     def _claim(self) -> None:

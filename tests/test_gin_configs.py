@@ -21,7 +21,7 @@ FOLDERS = {
     name: f"/somewhere/{name.lower()}"
     for name in ("MODEL_DIR", "PAIRS_DIR", "SFT_DIR", "JUDGE_DIR", "GOLDEN_DIR", "PROXY_DIR",
                  "POLICY_DIR", "POLICY_A_DIR", "POLICY_B_DIR", "GOLDEN_RESPONSES_DIR",
-                 "GOLDEN_PAIRS_DIR", "INITIAL_CHECKPOINT_PATH")
+                 "GOLDEN_PAIRS_DIR", "INITIAL_CHECKPOINT_PATH", "MODEL_CHECKPOINT_PATH")
 }  # fmt: skip
 # What the header of a job's gin file requires beside folders, as `--gin.NAME=`.
 REQUIRED = {
@@ -32,6 +32,10 @@ REQUIRED = {
 WITH = {
     "data/hh_bytes.gin": ["jobs/prepare.gin"],
     "data/tickets.gin": ["jobs/prepare.gin"],
+    "data/t5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
+    "data/mt5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
+    "data/byt5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
+    "sizes/of_checkpoint.gin": ["jobs/sft.gin", "data/tickets.gin"],
     "jobs/training.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "jobs/align.gin": ["jobs/align_offline.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "sizes/tiny.gin": ["jobs/sft.gin", "data/tickets.gin"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagap_jax.configuration import job_usage, load_job, parse, parse_command_line, usage
+from pagap_jax.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,12 +22,16 @@ def commands():
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_command_is_understood(words, monkeypatch):
+def test_command_is_understood(words, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     program, *arguments = words
     if program == "make":
         (target,) = arguments
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    elif arguments[0] == "checkpoint":
+        monkeypatch.chdir(tmp_path)
+        temporary = [a.replace("/tmp/", f"{tmp_path}/") for a in arguments]
+        assert main([str(ROOT / a) if a.startswith("tests/") else a for a in temporary]) == 0
     elif arguments[-1] == "--help":
         assert (usage() if len(arguments) == 1 else job_usage(arguments[0])).strip()
     else:

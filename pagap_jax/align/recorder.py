@@ -12,6 +12,7 @@ from pagap_jax.align.pairs import PairBatch
 from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
+from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
 
 
@@ -30,12 +31,14 @@ class StreamRecorder:
 
     def resume(self, step: int) -> None:
         """Drops what was recorded of steps from `step` on."""
+        if not is_first():
+            return
         self._stream.mkdir(parents=True, exist_ok=True)
         for file in self._stream.iterdir():
             if not file.name.endswith(".npz") or int(file.stem) > step:
                 file.unlink()
 
-    def add(self, step: int, record: tuple[jax.Array, PairBatch]) -> None:
+    def add(self, step: int, record: tuple[np.ndarray, PairBatch]) -> None:
         self._pending.append((step, record))
 
     def flush(self) -> None:
@@ -45,6 +48,8 @@ class StreamRecorder:
         steps = [step for step, _ in self._pending]
         records = jax.device_get([record for _, record in self._pending])
         self._pending = []
+        if not is_first():  # every process has all of it
+            return
         prompts = np.concatenate([prompt for prompt, _ in records])
         pairs = jax.tree.map(lambda *x: np.concatenate(x), *[pairs for _, pairs in records])
         columns = TokenPairs(
@@ -67,6 +72,8 @@ class StreamRecorder:
         Raises:
             DataError: a step is missing from the stream.
         """
+        if not is_first():
+            return
         if not is_complete(self._dataset):
             parts = []
             for path in sorted(self._stream.glob("*.npz")):

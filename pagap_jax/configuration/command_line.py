@@ -19,6 +19,11 @@ usage: pagap JOB --gin_file=PATH [--gin_file=PATH ...] [--gin.NAME=VALUE ...]
   --traceback              shows where an error came from
   --help                   this page, or after JOB: what the job needs
 """
+_COMMANDS = """\
+without a gin file:
+  pagap checkpoint inspect PATH                what a T5X, Hugging Face or own checkpoint holds
+  pagap checkpoint convert SRC DST --to FORMAT  writes it as orbax, t5x or hf
+"""
 _OPTIONS = ("--gin_file", "--gin_search_paths", "--gin.NAME", "--traceback", "--help")
 
 
@@ -70,7 +75,7 @@ def usage() -> str:
     """What `pagap --help` prints."""
     width = max(map(len, JOBS))
     jobs = "\n".join(f"  {name:{width}}  {job.description}" for name, job in JOBS.items())
-    return f"{_USAGE}\njobs:\n{jobs}\n"
+    return f"{_USAGE}\njobs:\n{jobs}\n\n{_COMMANDS}"
 
 
 def job_usage(job: str) -> str:

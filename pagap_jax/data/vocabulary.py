@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,9 @@ def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
     Raises:
         ConfigError: the vocabulary has too few extra ids, so that words would be taken.
     """
-    if vocabulary.extra_ids < NUM_SPECIAL_IDS:
+    if num_extra_ids(vocabulary) < NUM_SPECIAL_IDS:
         raise ConfigError(
-            f"vocabulary {type(vocabulary).__name__}: found {vocabulary.extra_ids} extra ids, "
+            f"vocabulary {type(vocabulary).__name__}: found {num_extra_ids(vocabulary)} extra ids, "
             f"expected at least {NUM_SPECIAL_IDS}"
         )
     return SpecialIds(*(vocabulary.vocab_size - 1 - i for i in range(NUM_SPECIAL_IDS)))
@@ -54,7 +55,19 @@ def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
 
 def sampleable_size(vocabulary: seqio.Vocabulary) -> int:
     """Ids in [1, size) may be sampled: not pad, and no extra id, which a text never holds."""
-    return vocabulary.vocab_size - vocabulary.extra_ids
+    return vocabulary.vocab_size - num_extra_ids(vocabulary)
+
+
+def num_extra_ids(vocabulary: seqio.Vocabulary) -> int:
+    """Ids at the top that stand for nothing in a text: seqio's, or mT5's, which are in its model.
+
+    mT5's sentencepiece model ends with the pieces `<extra_id_99>` to `<extra_id_0>`, and seqio is
+    asked for no further ones.
+    """
+    if vocabulary.extra_ids or not hasattr(vocabulary, "tokenizer"):
+        return vocabulary.extra_ids
+    pieces = map(vocabulary.tokenizer.id_to_piece, reversed(range(vocabulary.vocab_size)))
+    return sum(1 for _ in itertools.takewhile(lambda piece: "<extra_id_" in piece, pieces))
 
 
 @gin.configurable
@@ -64,18 +77,20 @@ def tickets_vocabulary() -> seqio.SentencePieceVocabulary:
 
 
 @gin.configurable
-def byte_vocabulary() -> seqio.ByteVocabulary:
-    """The bytes of UTF-8, for data that has no vocabulary of its own."""
+def byte_vocabulary(extra_ids: int = NUM_SPECIAL_IDS) -> seqio.ByteVocabulary:
+    """The bytes of UTF-8, for data that has no vocabulary of its own; ByT5's has 125 extra ids."""
     from pagap_jax.data.quiet_seqio import seqio
 
-    return seqio.ByteVocabulary(extra_ids=NUM_SPECIAL_IDS)
+    return seqio.ByteVocabulary(extra_ids=extra_ids)
 
 
 @gin.configurable
 def sentencepiece_vocabulary(
     path: str | pathlib.Path, extra_ids: int = 100
 ) -> seqio.SentencePieceVocabulary:
-    """A sentencepiece model from a file, local or remote; T5's own has 100 extra ids.
+    """A sentencepiece model from a file, local or in a bucket.
+
+    T5's has 100 extra ids beside it, mT5's has them in it: `extra_ids=0`.
 
     Raises:
         ConfigError: no such file, not a sentencepiece model, or other ids than T5's.

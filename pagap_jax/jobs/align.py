@@ -14,6 +14,7 @@ from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
+from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs, open_preference_model
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.config import T5Config
@@ -26,7 +27,6 @@ from pagap_jax.model.sharding import (
 )
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.sampling.methods import SamplingMethod
-from pagap_jax.train.checkpoints import restore_params
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.state import abstract_params, abstract_state, init_state
@@ -99,9 +99,9 @@ def align(
         frozen, key = FrozenModels(reference, judge_params), jax.random.key(seed)
 
         def one_step(state, index):
-            batch = put_batch(batch_at(pairs, batch_size, index, seed, shuffle), mesh)
+            batch = batch_at(pairs, batch_size, index, seed, shuffle)
             rates = (learning_rate.at(index), np.float32(beta))
-            state, metrics, made = compiled(state, batch, *rates, key, frozen)
+            state, metrics, made = compiled(state, put_batch(batch, mesh), *rates, key, frozen)
             return state, metrics, (batch["prompt"], made)
 
         recorder = StreamRecorder(run.path / "stream", run.path / "d_online") if online else None

@@ -13,13 +13,15 @@ from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.files import write_atomically
+from pagap_jax.interop.opening import saved_steps
+from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
+from pagap_jax.processes import is_first
 from pagap_jax.records import EvalRow, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result
 from pagap_jax.sampling.methods import SamplingMethod
-from pagap_jax.train.checkpoints import restore_params, saved_steps
 from pagap_jax.train.state import abstract_params
 
 RUN_FACTS = ("method", "loss", "reduction", "beta", "learning_rate", "train_steps", "seed")
@@ -107,7 +109,8 @@ def evaluate(
                 )
             )
         text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
-        write_atomically(run.path / "rows.jsonl", text.encode())
+        if is_first():
+            write_atomically(run.path / "rows.jsonl", text.encode())
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 

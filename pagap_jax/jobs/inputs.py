@@ -11,11 +11,11 @@ from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata
 from pagap_jax.data.vocabulary import sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.judging import Judge
+from pagap_jax.interop.restoring import restore_params
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
-from pagap_jax.train.checkpoints import restore_params
 from pagap_jax.train.state import abstract_params
 
 

@@ -20,6 +20,7 @@ from pagap_jax.data.preprocessors import PairPacker
 from pagap_jax.data.sources import SourceReport, file_digest
 from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import RunDirectory
 
@@ -78,7 +79,7 @@ def prepare(
             rows = tasks.read_split(provider, split, seed)
             _fill(packers[split], rows, num_pairs, f"{mixture_or_task_name}: {split}")
         report = _report(packers, tasks.source_reports(provider))
-        if not is_complete(run.path):  # killed after the data set, before the result
+        if is_first() and not is_complete(run.path):  # killed after the data set, before the result
             pairs = {split: packer.pairs() for split, packer in packers.items()}
             write_token_pairs(run.path, pairs, vocabulary, report)
         return run.finish(report)

@@ -18,13 +18,13 @@ from pagap_jax.data.stored import read_token_pairs
 from pagap_jax.data.tickets import word_categories
 from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
 from pagap_jax.errors import GateError
+from pagap_jax.interop.converting import save_params
 from pagap_jax.losses.pretraining import tag_loss, verdict_loss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import RunDirectory
-from pagap_jax.train.checkpoints import save_params
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.supervised import train_supervised

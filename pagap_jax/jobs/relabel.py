@@ -13,6 +13,7 @@ from pagap_jax.evaluation.judging import label_pairs
 from pagap_jax.jobs.inputs import open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
+from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
 
 
@@ -49,7 +50,7 @@ def relabel(
                 "ties": int(np.sum(choice < 0)),
                 "prompt_truncated": float(np.mean(judged.prompt_truncated)),
             }
-        if not is_complete(run.path):
+        if is_first() and not is_complete(run.path):
             write_token_pairs(run.path, relabelled, vocabulary, result)
         return run.finish(result)
 

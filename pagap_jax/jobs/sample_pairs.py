@@ -15,13 +15,14 @@ import numpy as np
 from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.evaluation.batching import map_batches
 from pagap_jax.evaluation.judging import label_pairs
+from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
+from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.sampling.methods import SamplingMethod
-from pagap_jax.train.checkpoints import restore_params
 from pagap_jax.train.state import abstract_params
 
 
@@ -81,6 +82,6 @@ def sample_pairs(
             "win_rate_a": float(np.mean(np.where(labelled.choice < 0, 0.5, labelled.choice == 0))),
             "ties": int(np.sum(labelled.choice < 0)),
         }
-        if not is_complete(run.path):
+        if is_first() and not is_complete(run.path):
             write_token_pairs(run.path, {"train": labelled}, vocabulary, result)
         return run.finish(result)

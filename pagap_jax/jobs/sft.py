@@ -32,6 +32,7 @@ def sft(
     batch_size: int,
     seed: int,
     initial_checkpoint_path: str | None = None,
+    continue_training: bool = False,
     num_partitions: int = 1,
     fingerprint: str = "",
 ) -> dict:
@@ -39,6 +40,7 @@ def sft(
 
     Args:
         batch_size: pairs a step; each gives two targets.
+        continue_training: goes on with a T5X run: its optimizer state and its step count as well.
     """
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
@@ -60,6 +62,7 @@ def sft(
             loop=loop,
             seed=seed,
             initial_checkpoint_path=initial_checkpoint_path,
+            continue_training=continue_training,
         )
         return run.finish(
             {

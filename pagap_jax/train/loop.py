@@ -11,6 +11,7 @@ import gin
 import jax
 
 from pagap_jax.errors import StoppedError
+from pagap_jax.processes import all_asked_to_stop, are_several
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.checkpoints import Checkpoints
@@ -71,8 +72,9 @@ class TrainLoop:
         with stop_requests() as stop, contextlib.closing(checkpoints):
             start = checkpoints.latest()
             state = fresh_state() if start is None else checkpoints.restore(start, abstract)
+            # A fresh state may be that of another run, to be gone on with.
             return self._run_from(
-                start or 0, run, state, step_function, checkpoints, recorder, stop
+                int(state.step), run, state, step_function, checkpoints, recorder, stop
             )
 
     def _run_from(
@@ -96,7 +98,8 @@ class TrainLoop:
                 if recorder:
                     recorder.add(step, record)
                 done = step + 1
-                stopping = stop.is_set() and done < self.train_steps
+                asked = stop.is_set() or all_asked_to_stop(done)
+                stopping = asked and done < self.train_steps
                 save = self._saves_at(done) or stopping
                 if save or done % self.metrics_period == 0:
                     row = log.write(done)
@@ -118,7 +121,8 @@ class TrainLoop:
 def stop_requests() -> Iterator[threading.Event]:
     """An event that SIGTERM sets: the machine is about to be taken away."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread
+    # Signals reach the main thread; and of several processes' JAX handles them for all.
+    if threading.current_thread() is not threading.main_thread() or are_several():
         yield event
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: event.set())

@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from pagap_jax.errors import NotANumberError
+from pagap_jax.processes import is_first
 
 # Not finite, these end the run. The update's norm is the one that tells of the parameters which
 # are about to be saved.
@@ -26,6 +27,8 @@ class MetricsLog:
         self._path = path
         self._pending: list[dict[str, jax.Array]] = []
         self._since = time.monotonic()
+        if not is_first():
+            return
         rows = path.read_text().splitlines() if path.exists() else []
         kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= start_step]
         unfinished = path.parent / f".{path.name}.tmp"
@@ -53,8 +56,9 @@ class MetricsLog:
         self._since = now
         finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
         line = json.dumps({"step": step, **finite})
-        with self._path.open("a") as file:
-            file.write(line + "\n")
+        if is_first():
+            with self._path.open("a") as file:
+                file.write(line + "\n")
         for offset, metrics in enumerate(fetched):
             bad = [k for k in STOPPING if not math.isfinite(metrics.get(k, 0.0))]
             if bad:

@@ -8,10 +8,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from pagap_jax.errors import ConfigError
+from pagap_jax.interop.restoring import restore_params, restore_t5x_state
 from pagap_jax.model.sharding import batch_sharding, check_batch_size, put_batch, replicated
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.run_directory import RunDirectory
-from pagap_jax.train.checkpoints import restore_params
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.state import (
@@ -35,6 +36,18 @@ def initial_params(
     return restore_params(initial_checkpoint_path, abstract_params(transformer, mesh))
 
 
+def continued_state(path: str | None, abstract: TrainState) -> TrainState:
+    """The state in which a T5X run stopped.
+
+    Raises:
+        ConfigError: there is no T5X run, or it holds no state of this optimizer.
+    """
+    if path is None:
+        raise ConfigError("CONTINUE_TRAINING needs INITIAL_CHECKPOINT_PATH, a T5X checkpoint")
+    params, opt_state, step = restore_t5x_state(path, abstract.params, abstract.opt_state)
+    return TrainState(jax.device_put(np.int32(step), abstract.step.sharding), params, opt_state)
+
+
 def train_supervised(
     run: RunDirectory,
     *,
@@ -48,12 +61,15 @@ def train_supervised(
     loop: TrainLoop,
     seed: int,
     initial_checkpoint_path: str | None,
+    continue_training: bool = False,
 ) -> TrainState:
     """Trains to the end and returns the last state.
 
     Args:
         batch_at: the batch of a step, a function of the step alone: arrays with the batch first.
         seed: of initial parameters (where random) and dropout; batches have their own.
+        continue_training: takes step and optimizer state as well from the initial checkpoint, a
+            T5X run's; `loop.train_steps` counts its steps too.
     """
     check_batch_size(batch_size, mesh)
     params = abstract_params(transformer, mesh)
@@ -80,6 +96,8 @@ def train_supervised(
         return state, metrics, None
 
     def fresh_state() -> TrainState:
+        if continue_training:
+            return continued_state(initial_checkpoint_path, abstract)
         return init_state(
             initial_params(transformer, initial_checkpoint_path, seed, mesh), optimizer, mesh
         )

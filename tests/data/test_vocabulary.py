@@ -112,3 +112,23 @@ def test_a_model_with_other_ids_than_t5_is_refused(tmp_path: pathlib.Path) -> No
     path.write_bytes(model.getvalue())
     with pytest.raises(ConfigError, match=r"found pad, end, unknown \(-1, 2, 0\)"):
         sentencepiece_vocabulary(path)
+
+
+def test_sentinels_in_the_model_are_no_words_either(tmp_path: pathlib.Path) -> None:
+    """mT5's model ends with them; seqio adds none."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(TICKETS_MODEL.read_bytes())
+    words = len(model.pieces)
+    for i in reversed(range(10)):
+        model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=4)
+    path = tmp_path / "mt5.model"
+    path.write_bytes(model.SerializeToString())
+    mt5 = sentencepiece_vocabulary(path, extra_ids=0)
+    assert (sampleable_size(mt5), mt5.vocab_size) == (words, words + 10)
+    assert special_ids(mt5).marker_a == words + 9
+
+
+def test_byt5_s_bytes() -> None:
+    byt5 = byte_vocabulary(extra_ids=125)
+    assert (sampleable_size(byt5), byt5.vocab_size) == (259, 384)

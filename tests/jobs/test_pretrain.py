@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pagap_jax.interop.restoring import restore_params
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
-from pagap_jax.train.checkpoints import restore_params
 from pagap_jax.train.state import abstract_params
 from tests.fixtures import toy
 

@@ -9,12 +9,14 @@ import pytest
 from flax import traverse_util
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.interop.converting import save_params
+from pagap_jax.interop.opening import open_checkpoint, saved_steps
+from pagap_jax.interop.restoring import restore_params
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.run_directory import RunDirectory
-from pagap_jax.train import checkpoints
-from pagap_jax.train.checkpoints import Checkpoints, checkpoint_path, restore_params, save_params
+from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.optimizer import adafactor, adam
 from pagap_jax.train.state import abstract_params, abstract_state, init_params, init_state
 from tests.fixtures import toy
@@ -70,13 +72,13 @@ def test_a_killed_save_does_not_count(params, tmp_path):
     # As a kill leaves it: Orbax writes aside and renames.
     unfinished = tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "checkpoints" / "4", unfinished)
-    assert checkpoints.saved_steps(str(tmp_path)) == [4]
-    assert checkpoint_path(str(tmp_path)).name == "4"
+    assert saved_steps(str(tmp_path)) == [4]
+    assert open_checkpoint(str(tmp_path)).step == 4
     saver = Checkpoints(tmp_path / "checkpoints")
     assert saver.latest() == 4
     saver.save(state, 8)
     saver.close()
-    assert checkpoints.saved_steps(str(tmp_path)) == [4, 8]
+    assert saved_steps(str(tmp_path)) == [4, 8]
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"4", "8"}
 
 
@@ -89,7 +91,7 @@ def test_only_the_newest_planned_are_kept(max_to_keep, kept, params, tmp_path):
     for step in (1, 2, 3, 4, 5):
         saver.save(state, step)
     saver.close()
-    assert checkpoints.saved_steps(str(tmp_path)) == kept
+    assert saved_steps(str(tmp_path)) == kept
 
 
 def test_the_newest_stays_until_a_later_one_is_there(params, tmp_path):
@@ -98,7 +100,7 @@ def test_the_newest_stays_until_a_later_one_is_there(params, tmp_path):
     for step in (1, 2):
         saver.save(init_state(params, adam(), MESH), step)
     saver.close()
-    assert checkpoints.saved_steps(str(tmp_path)) == [1, 2]
+    assert saved_steps(str(tmp_path)) == [1, 2]
 
 
 def test_a_run_under_way_is_nothing_to_start_from(params, tmp_path):
@@ -108,10 +110,10 @@ def test_a_run_under_way_is_nothing_to_start_from(params, tmp_path):
         saver.save(init_state(params, adam(), MESH), 1)
         saver.close()
         with pytest.raises(ConfigError, match="isn't finished: run its job to the end, or name"):
-            checkpoint_path(str(tmp_path))
-        assert checkpoint_path(str(tmp_path / "checkpoints" / "1")).name == "1"
+            open_checkpoint(str(tmp_path))
+        assert open_checkpoint(str(tmp_path / "checkpoints" / "1")).step == 1
         run.finish({})
-    assert checkpoint_path(str(tmp_path)).name == "1"
+    assert open_checkpoint(str(tmp_path)).step == 1
 
 
 def test_parameters_by_themselves(params, tmp_path):
@@ -149,12 +151,12 @@ def test_a_checkpoint_of_another_model_is_refused(change, message, params, tmp_p
 def test_where_there_is_no_checkpoint(tmp_path):
     for path in (str(tmp_path), "package:no_such"):
         with pytest.raises(ConfigError, match=f"no checkpoint at {path}"):
-            checkpoint_path(path)
+            open_checkpoint(path)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match="holds no committed checkpoint yet"):
-        checkpoint_path(str(tmp_path))
+        open_checkpoint(str(tmp_path))
     with pytest.raises(ConfigError, match="holds no checkpoints"):
-        checkpoints.saved_steps(str(tmp_path / "nowhere"))
+        saved_steps(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("num_partitions", [1, 2, 8])

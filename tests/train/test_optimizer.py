@@ -4,13 +4,15 @@ import functools
 
 import jax
 import numpy as np
-import optax
+import pytest
 from flax import traverse_util
 
 from pagap_jax.losses.log_probs import token_cross_entropy
+from pagap_jax.model.sharding import make_mesh
 from pagap_jax.train.optimizer import LearningRate, adafactor, adam
-from pagap_jax.train.state import TrainState
+from pagap_jax.train.state import abstract_params, abstract_state
 from pagap_jax.train.step import supervised_step
+from pagap_jax.train.supervised import continued_state
 from tests.fixtures import t5x
 
 
@@ -47,11 +49,12 @@ def test_adam_against_numpy():
         np.testing.assert_allclose(update, expected, rtol=1e-5)
 
 
-def test_adafactor_is_t5x_s():
-    """Three steps from step 10, whose decay of second moments T5X used."""
-    example = t5x.t5x_example("t5_1_1_tiny")
-    expected = t5x.read_arrays(t5x.DIRECTORY / "t5_1_1_tiny" / "adafactor_3_steps.npz")
-    optimizer, rate = adafactor(), np.float32(1e-3)
+@pytest.mark.parametrize("name", t5x.NAMES)
+def test_adafactor_is_t5x_s(name):
+    """Three steps of a T5X run, from its own optimizer state at step 10."""
+    example = t5x.t5x_example(name)
+    expected = t5x.read_arrays(t5x.DIRECTORY / name / "adafactor_3_steps.npz")
+    optimizer, rate, mesh = adafactor(), np.float32(1e-3), make_mesh(8)
 
     def loss_function(params, batch, key):
         logits = example.transformer.apply({"params": params}, *batch)
@@ -61,9 +64,9 @@ def test_adafactor_is_t5x_s():
     step = jax.jit(
         functools.partial(supervised_step, loss_function=loss_function, optimizer=optimizer)
     )
-    opt_state = optimizer.init(example.params)
-    opt_state = optax.tree.set(opt_state, count=np.array(10, np.int32))
-    state = TrainState(np.array(10, np.int32), example.params, opt_state)
+    abstract = abstract_state(abstract_params(example.transformer, mesh), optimizer, mesh)
+    state = continued_state(str(t5x.DIRECTORY / name / "checkpoint_10"), abstract)
+    assert int(state.step) == 10
     losses = []
     for _ in range(4):
         previous = state
@@ -71,8 +74,9 @@ def test_adafactor_is_t5x_s():
         losses.append(metrics["loss"])
     np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)
     ours = traverse_util.flatten_dict(previous.params, sep="/")
-    names = [name for name in expected if name.startswith("params/")]
-    assert len(names) == 6
-    for name in names:
-        found = ours[name.removeprefix("params/")]
-        np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-6, err_msg=name)
+    assert {f"params/{key}" for key in ours} | {"losses"} == expected.keys()
+    for key, found in ours.items():
+        scale = np.max(np.abs(expected[f"params/{key}"]))
+        np.testing.assert_allclose(
+            found, expected[f"params/{key}"], rtol=1e-4, atol=1e-5 * scale, err_msg=key
+        )

@@ -1,0 +1,100 @@
+"""One checkpoint into another format, all of it or nothing."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+from etils import epath
+from flax import traverse_util
+
+from pagap_jax.errors import ConfigError
+from pagap_jax.interop.architecture import SEGMENTS
+from pagap_jax.interop.hugging_face import write_hugging_face
+from pagap_jax.interop.opening import PARAMS
+from pagap_jax.interop.stored import Format, StoredCheckpoint
+from pagap_jax.interop.t5x import write_t5x
+from pagap_jax.model.config import T5Config
+
+
+def convert(
+    source: StoredCheckpoint,
+    config: T5Config,
+    destination: str,
+    to: Format,
+    force: bool = False,
+    drop_segments: bool = False,
+) -> None:
+    """Writes `source` anew; every parameter keeps its bits.
+
+    Args:
+        config: of the model; goes into Hugging Face's config.json.
+        force: takes the place of what is at `destination`.
+        drop_segments: leaves out the segment table, which no plain T5 has. A policy never looks at
+            it; a preference model does.
+
+    Raises:
+        ConfigError: `destination` exists, or the format has no place for a parameter.
+        DataError: `source` turns out to be damaged; nothing is written.
+    """
+    params = dict(source.params)
+    if drop_segments:
+        params.pop(SEGMENTS, None)
+    if to == "hf" and SEGMENTS in params:
+        raise ConfigError(
+            f"{source.path} has a segment table ({SEGMENTS}), for which Hugging Face's T5 has no"
+            " place. A policy doesn't need it: --drop_segments leaves it out"
+        )
+    with whole_or_nothing(destination, force) as folder:
+        if to == "t5x":
+            write_t5x(folder, params, source.step or 0)
+        elif to == "hf":
+            write_hugging_face(folder, params, config)
+        else:
+            save_params(folder, traverse_util.unflatten_dict(
+                {key: array.read() for key, array in params.items()}, sep="/"
+            ))  # fmt: skip
+
+
+def save_params(folder: epath.PathLike, params: object) -> None:
+    """Parameters alone, as `open_checkpoint` finds them; takes the place of what was there."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(epath.Path(folder).resolve() / PARAMS, params, force=True)
+
+
+@contextlib.contextmanager
+def whole_or_nothing(destination: str, force: bool) -> Iterator[epath.Path]:
+    """A folder that comes to be `destination` when the block ends, and is gone when it fails.
+
+    Raises:
+        ConfigError: `destination` exists, or lies in a bucket, where nothing can be renamed.
+    """
+    if "://" in destination:
+        raise ConfigError(f"{destination}: converted checkpoints are written to folders; copy it")
+    target = Path(destination).absolute()
+    if os.path.lexists(target) and not force:
+        raise ConfigError(f"{destination} exists; --force replaces it")
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{destination} can't be written: {error}") from error
+    try:
+        yield epath.Path(aside)
+        _replace(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace(new: Path, target: Path) -> None:
+    old = new.with_suffix(".old")
+    if os.path.lexists(target):
+        target.rename(old)
+    new.rename(target)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
+    elif os.path.lexists(old):
+        old.unlink()

@@ -1,0 +1,83 @@
+"""Any checkpoint by its path: a run of ours, T5X's, Hugging Face's."""
+
+from collections.abc import Sequence
+
+import gin
+import orbax.checkpoint as ocp
+from etils import epath
+
+from pagap_jax.errors import ConfigError
+from pagap_jax.files import PACKAGED, located
+from pagap_jax.interop.architecture import infer_config
+from pagap_jax.interop.hugging_face import is_hugging_face, open_hugging_face
+from pagap_jax.interop.orbax import open_orbax
+from pagap_jax.interop.stored import StoredCheckpoint
+from pagap_jax.interop.t5x import find_t5x, open_t5x
+from pagap_jax.model.config import T5Config
+from pagap_jax.run_directory import RUN_FILE, read_result
+
+CHECKPOINTS, PARAMS = "checkpoints", "params"
+
+
+def open_checkpoint(path: str) -> StoredCheckpoint:
+    """Opens a checkpoint; its arrays are not read.
+
+    Args:
+        path: a run's folder (its last checkpoint), one of its checkpoints/STEP, 'package:NAME', a
+            T5X checkpoint or run, or a folder as Hugging Face's `save_pretrained` leaves it.
+
+    Raises:
+        ConfigError: there is none, or the run isn't finished.
+        DataError: it is damaged.
+    """
+    folder = located(path) if "://" in path else located(path).resolve()
+    if (folder / CHECKPOINTS).is_dir():
+        folder = _last_step(path, folder)
+    if (folder / PARAMS).is_dir():
+        return open_orbax(path, folder)
+    if (t5x_folder := find_t5x(folder)) is not None:
+        return open_t5x(path, t5x_folder)
+    if is_hugging_face(folder):
+        return open_hugging_face(path, folder)
+    raise ConfigError(
+        f"no checkpoint at {path}: expected a run's folder, one of its checkpoints/STEP,"
+        f" {PACKAGED}NAME, a T5X checkpoint, or config.json beside model.safetensors"
+    )
+
+
+@gin.configurable
+def config_of(
+    path: str,
+    dtype: str = "bfloat16",
+    dropout_rate: float = 0.1,
+    mlp_activations: Sequence[str] | None = None,
+) -> T5Config:
+    """The T5Config of a checkpoint of any format.
+
+    Args:
+        dtype: of activations.
+        mlp_activations: where the format doesn't tell them and they are not T5 1.1's gated gelu.
+    """
+    told = {"mlp_activations": tuple(mlp_activations)} if mlp_activations else {}
+    checkpoint = open_checkpoint(path)
+    return infer_config(checkpoint, dtype=dtype, dropout_rate=dropout_rate, **told)
+
+
+def saved_steps(run: str) -> list[int]:
+    """Committed steps of a run's folder, ascending."""
+    folder = epath.Path(run) / CHECKPOINTS
+    if not folder.exists():
+        raise ConfigError(f"{run} holds no checkpoints")
+    return sorted(ocp.utils.checkpoint_steps(folder))
+
+
+def _last_step(path: str, run: epath.Path) -> epath.Path:
+    # Later checkpoints of a run under way would be another start under the same name.
+    if (run / RUN_FILE).exists() and read_result(run) is None:
+        raise ConfigError(
+            f"{path} isn't finished: run its job to the end, or name one of its checkpoints/STEP"
+        )
+    steps = saved_steps(str(run))
+    if not steps:
+        raise ConfigError(f"{path} holds no committed checkpoint yet")
+    return run / CHECKPOINTS / str(steps[-1])

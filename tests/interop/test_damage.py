@@ -1,0 +1,206 @@
+"""Damaged and hostile checkpoints: a typed error or the right arrays, and no memory for lies."""
+
+import json
+import random
+import resource
+import shutil
+import struct
+
+import msgpack
+import numpy as np
+import pytest
+
+from pagap_jax.errors import ConfigError, DataError, PagapError
+from pagap_jax.interop.architecture import infer_config
+from pagap_jax.interop.opening import open_checkpoint
+from pagap_jax.interop.t5x_index import pack_index, read_index
+from tests.fixtures import t5x
+
+T5X = t5x.DIRECTORY / "t5_1_0_tiny" / "checkpoint_10"
+HF = t5x.DIRECTORY.parent / "hf" / "t5_1_0_tiny"
+DAMAGES = 500
+MEMORY = 512 * 2**20  # bytes above what the process had; the checkpoints have 0.4 MB
+
+
+def read_all(path):
+    """Every parameter, of a checkpoint whose shapes hold together."""
+    checkpoint = open_checkpoint(str(path))
+    infer_config(checkpoint)
+    return {key: array.read() for key, array in checkpoint.params.items()}
+
+
+@pytest.fixture(scope="module")
+def original():
+    return read_all(T5X)
+
+
+def damage(folder, generator):
+    """Spoils one file: cut, a byte flipped, or gone. Returns what was done and how to undo it."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and "param_states" not in str(f))
+    # The index is one file of two hundred and holds everything: it gets a third of the hits.
+    file = generator.choice(files + [folder / "checkpoint"] * (len(files) // 2))
+    content = file.read_bytes()
+    kind = generator.choice(["cut", "flip", "delete"])
+    if kind == "cut":
+        file.write_bytes(content[: generator.randrange(len(content))])
+    elif kind == "flip":
+        place = generator.randrange(len(content))
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << generator.randrange(8)
+        file.write_bytes(spoilt)
+    else:
+        file.unlink()
+    return f"{kind} {file.relative_to(folder)}", lambda: file.write_bytes(content)
+
+
+def test_500_damages_of_a_t5x_checkpoint(original, tmp_path):
+    """gzip's sums, the index and the shapes tell of every one in the parameters."""
+    folder = tmp_path / "checkpoint_10"
+    shutil.copytree(T5X, folder)
+    generator = random.Random(0)
+    refused = 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(DAMAGES):
+        what, undo = damage(folder, generator)
+        try:
+            found = read_all(folder)
+        except PagapError:
+            refused += 1
+        else:
+            assert found.keys() == original.keys(), (number, what)
+            for key, array in original.items():
+                np.testing.assert_array_equal(found[key], array, err_msg=f"{number} {what}")
+        undo()
+    assert refused > DAMAGES // 2
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
+
+
+def test_damages_of_a_hugging_face_checkpoint(tmp_path):
+    """safetensors keeps no sums: a flipped weight is another weight. All else is noticed."""
+    folder = tmp_path / "hf"
+    shutil.copytree(HF, folder)
+    shapes = {key: array.shape for key, array in read_all(folder).items()}
+    generator = random.Random(1)
+    files = [folder / name for name in ("config.json", "model.safetensors")]
+    refused = 0
+    for _ in range(DAMAGES // 2):
+        file = generator.choice(files)
+        content = file.read_bytes()
+        header = 8 + struct.unpack("<Q", content[:8])[0] if file.suffix == ".safetensors" else None
+        if generator.random() < 0.3:
+            file.write_bytes(content[: generator.randrange(len(content))])
+        else:
+            spoilt = bytearray(content)
+            spoilt[generator.randrange(header or len(content))] ^= 1 << generator.randrange(8)
+            file.write_bytes(spoilt)
+        try:
+            found = read_all(folder)
+        except PagapError:
+            refused += 1
+        else:
+            assert {key: array.shape for key, array in found.items()} == shapes
+        file.write_bytes(content)
+    assert refused > DAMAGES // 4
+
+
+def edited(tmp_path, edit):
+    """A copy of the T5X checkpoint whose index was edited as a map."""
+    folder = tmp_path / "checkpoint_10"
+    shutil.copytree(T5X, folder)
+
+    def decode(code, data):
+        shape, name, content = msgpack.unpackb(data)
+        return np.frombuffer(content, name).reshape(shape)
+
+    tree = msgpack.unpackb((folder / "checkpoint").read_bytes(), ext_hook=decode)
+    edit(folder, tree["optimizer"]["target"])
+    (folder / "checkpoint").write_bytes(pack_index(tree))
+    return folder
+
+
+@pytest.mark.parametrize("path", ["../outside/", "/etc/", "a/../../b/", ""])
+def test_paths_out_of_the_checkpoint(path, tmp_path):
+    def edit(folder, target):
+        target["token_embedder"]["embedding"]["kvstore"]["path"] = path
+
+    with pytest.raises(DataError, match="token_embedder/embedding: found the path"):
+        open_checkpoint(str(edited(tmp_path, edit)))
+
+
+def test_a_shape_that_nobody_stored(tmp_path):
+    """Petabytes, said twice in agreement: by the index and by the array's own metadata."""
+    shape = [2**30, 2**20]
+
+    def edit(folder, target):
+        array = folder / "target.token_embedder.embedding"
+        metadata = json.loads((array / ".zarray").read_text())
+        (array / ".zarray").write_text(json.dumps(metadata | {"shape": shape, "chunks": shape}))
+        target["token_embedder"]["embedding"]["metadata"] |= {"shape": shape, "chunks": shape}
+
+    folder = edited(tmp_path, edit)
+    with pytest.raises(DataError, match=r"token_embedder/embedding: found a shape of .*expected"):
+        open_checkpoint(str(folder))
+
+
+def test_a_missing_chunk_is_not_zeros(tmp_path):
+    shutil.copytree(T5X, tmp_path / "checkpoint_10")
+    (tmp_path / "checkpoint_10" / "target.encoder.encoder_norm.scale" / "0").unlink()
+    checkpoint = open_checkpoint(str(tmp_path))
+    with pytest.raises(DataError, match="encoder/encoder_norm/scale: "):
+        checkpoint.params["encoder/encoder_norm/scale"].read()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda target: target["encoder"].pop("encoder_norm"), "encoder_norm/scale: missing"),
+        (lambda target: target["encoder"].update(more=np.zeros(3)), "encoder/more: in the checkp"),
+        (lambda target: target["encoder"].update(encoder_norm={"scale": np.zeros(5)}), r"has \(5,"),
+    ],
+)
+def test_keys_that_make_no_t5(edit, message, tmp_path):
+    folder = edited(tmp_path, lambda folder, target: edit(target))
+    with pytest.raises(DataError, match=f"(?s)found no T5 that holds together:.*{message}"):
+        infer_config(open_checkpoint(str(folder)))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04cos\nsystem\n.", b"\xc1" * 9, b"\x91" * 3000])
+def test_what_is_no_index(content):
+    with pytest.raises(DataError, match="checkpoint: found"):
+        read_index("checkpoint", content)
+
+
+def test_an_array_in_the_index_that_claims_more_than_it_has():
+    lying = msgpack.ExtType(1, msgpack.packb(([2**40], "float32", b"1234")))
+    with pytest.raises(DataError, match="4 bytes for float32"):
+        read_index("checkpoint", msgpack.packb({"x": lying}))
+
+
+def test_shards_are_files_of_the_folder(tmp_path):
+    shutil.copytree(HF, tmp_path / "hf")
+    index = {"weight_map": {"shared.weight": "../../secret.safetensors"}}
+    (tmp_path / "hf" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="expected a file's name"):
+        open_checkpoint(str(tmp_path / "hf"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert"}, "found model_type 'bert', not T5"),
+        ({"feed_forward_proj": "tanh"}, "feed_forward_proj 'tanh' isn't one of relu"),
+        ({"tie_word_embeddings": False}, "and there is no lm_head.weight"),
+    ],
+)
+def test_what_is_no_t5(change, message, tmp_path):
+    shutil.copytree(HF, tmp_path / "hf")
+    config = json.loads((HF / "config.json").read_text())
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError, match=message):
+        open_checkpoint(str(tmp_path / "hf"))
+
+
+def test_where_there_is_no_checkpoint(tmp_path):
+    for path in (str(tmp_path), str(tmp_path / "nowhere"), "package:no_such"):
+        with pytest.raises(ConfigError, match=f"no checkpoint at {path}: expected"):
+            open_checkpoint(path)
