@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     job = arguments[0] if arguments and arguments[0] in (*JOBS, CHECKPOINT) else ""
     is_command = job == CHECKPOINT  # not a job: no gin file, and a help of its own
-    if not arguments or (not is_command and {"--help", "-h"} & {*arguments}):
+    is_known = job or not arguments or arguments[0].startswith("-")
+    if not arguments or (is_known and not is_command and {"--help", "-h"} & {*arguments}):
         print(job_usage(job) if job else usage(), end="")
         return 0
     # TensorFlow only reads data here; its notes would bury the job's lines.

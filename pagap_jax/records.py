@@ -27,7 +27,7 @@ class PreferencePair:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRow:
-    """Every measure of one checkpoint (method.md §5), with counts, errors and where it came from.
+    """Every measure of one checkpoint (§4.1, §5), with counts, errors and where it came from.
 
     Log-probabilities and KL are in nats a response, summed over its tokens. `_low` and `_high`
     bound 95 % intervals. The `_select` half of the win-rate prompts chooses checkpoints, the

@@ -20,6 +20,7 @@ from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.files import located, write_atomically
 from pagap_jax.processes import check_same, first_alone, is_first
 
+SHOWN_DIFFERENCES = 5
 RUN_FILE, RESULT_FILE = "run.json", "result.json"
 SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
 
@@ -28,14 +29,14 @@ class RunDirectory:
     """A job's folder, and in a `with` block this process's alone."""
 
     def __init__(
-        self, path: str, job: str, fingerprint: str, parents: Mapping[str, str] | None = None
+        self, path: str, job: str, configuration: str, parents: Mapping[str, str] | None = None
     ):
         """Names the folder; nothing is looked at or written before the `with` block.
 
         Args:
             path: the folder.
             job: the job's name.
-            fingerprint: of the job's configuration.
+            configuration: the job's, a line 'NAME = VALUE' a parameter, places left out.
             parents: path of each artefact that the job reads, by role. Their fingerprints enter
                 this run's own, so a run notices when what it was made from has been made anew.
         """
@@ -45,11 +46,12 @@ class RunDirectory:
             role: {"path": str(parent), "fingerprint": fingerprint_of(parent)}
             for role, parent in sorted((parents or {}).items())
         }
-        self.fingerprint = _combine(fingerprint, lineage)
+        digest = hashlib.sha256(configuration.encode()).hexdigest()[:12]
+        self.fingerprint = _combine(digest, lineage)
         self.identity: dict[str, Any] = {
             "job": job,
             "fingerprint": self.fingerprint,
-            "configuration": fingerprint,
+            "configuration": configuration.splitlines(),
             "parents": lineage,
         }
         self._exit = contextlib.ExitStack()
@@ -68,6 +70,7 @@ class RunDirectory:
 
     def _enter(self) -> None:
         if self._differences() == [] and self.result() is not None:
+            print(f"{self.job}: was finished before, {self.path}", flush=True)
             return  # only to be read
         with contextlib.ExitStack() as stack:
             try:
@@ -98,6 +101,7 @@ class RunDirectory:
         """Marks the job as finished. The last thing that a job does."""
         if is_first():
             _write_json(self.path / RESULT_FILE, dict(result))
+            print(f"{self.job}: finished, {self.path}", flush=True)
         return dict(result)
 
     def _claim(self) -> None:
@@ -122,15 +126,16 @@ class RunDirectory:
         if not (self.path / RUN_FILE).exists():
             return None
         found, now = json.loads((self.path / RUN_FILE).read_text()), self.identity
-        differences = [
-            f"{key} was {found.get(key)!r}, is now {now[key]!r}"
-            for key in ("job", "configuration")
-            if found.get(key) != now[key]
-        ]
+        differences = _changed_lines(found["configuration"], now["configuration"])
+        if found["job"] != now["job"]:
+            differences = [f"job was {found['job']!r}, is now {now['job']!r}"]
         for role in sorted({*found["parents"], *now["parents"]}):
             was, is_now = (parents["parents"].get(role, {}) for parents in (found, now))
             if was.get("fingerprint") != is_now.get("fingerprint"):
                 path = (is_now or was)["path"]
+                if is_now and not is_now["fingerprint"]:
+                    differences.append(f"{role}: nothing is at {path}")
+                    continue
                 differences.append(
                     f"{role} ({path}) was {was.get('fingerprint')!r},"
                     f" is now {is_now.get('fingerprint')!r}"
@@ -183,6 +188,31 @@ def fingerprint_of(path: epath.PathLike) -> str:
             place = folder.relative_to(candidate).as_posix()
             return found if place == "." else f"{found}/{place}"
     return _content_fingerprint(located(path))
+
+
+def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
+    """Raises ConfigError where a run of ours made an artefact that is no such thing.
+
+    What others made has no such record, and passes.
+    """
+    folder = epath.Path(path)
+    for candidate in (folder, *list(folder.parents)[:2]):
+        if (candidate / RUN_FILE).exists():
+            job = json.loads((candidate / RUN_FILE).read_text())["job"]
+            if job not in jobs:
+                raise ConfigError(
+                    f"{path}: found a run of `{job}`, expected {role}, of {' or '.join(jobs)}"
+                )
+            return
+
+
+def _changed_lines(before: list[str], now: list[str]) -> list[str]:
+    """'NAME was VALUE, is now VALUE' for the first few parameters that differ."""
+    was, is_now = (dict(line.partition(" = ")[::2] for line in lines) for lines in (before, now))
+    keys = [key for key in sorted({*was, *is_now}) if was.get(key) != is_now.get(key)]
+    lines = [f"{k} was {was.get(k, 'not set')}, is now {is_now.get(k, 'not set')}" for k in keys]
+    hidden = len(lines) - SHOWN_DIFFERENCES
+    return lines[:SHOWN_DIFFERENCES] + [f"and {hidden} more"] * (hidden > 0)
 
 
 def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:

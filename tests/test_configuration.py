@@ -49,7 +49,6 @@ def toy_job(
     lengths: Mapping[str, int] | None = None,
     rates: Sequence[float] = (),
     loss_fn: Callable[..., float] = toy_loss,
-    fingerprint: str = "",
     config_text: str = "",
     run_job: Callable | None = None,
 ) -> None:
@@ -180,8 +179,8 @@ def test_packaged_files_are_found_by_both_names(name, tmp_path, monkeypatch):
             "--gin.toy_job.step=5: toy_job has no parameter 'step'; did you mean 'steps'?",
         ),
         (
-            [DIR, "--gin.toy_job.fingerprint='x'"],
-            "--gin.toy_job.fingerprint='x': toy_job has no parameter 'fingerprint'",
+            [DIR, "--gin.toy_job.config_text='x'"],
+            "--gin.toy_job.config_text='x': toy_job has no parameter 'config_text'",
         ),
         (
             [DIR, "--gin.ToyUnused.width=5"],
@@ -315,14 +314,13 @@ def test_no_file_and_no_binding_is_refused():
         configuration.run_job(["toy", "--gin_file=nowhere.gin"])
 
 
-def test_the_fingerprint_is_of_the_meaning_and_not_of_the_places():
+def test_the_text_is_of_the_meaning_and_not_of_the_places():
     given = run(DIR)
     same = run("--gin.MODEL_DIR='elsewhere'", "--gin.toy_job.steps=10", "--gin.ToySource.size=3")
     default = run(DIR, text=BASE.replace("toy_job.steps = %STEPS\n", "").replace("STEPS = 10", ""))
-    assert len(given["fingerprint"]) == 12
-    assert given["fingerprint"] == same["fingerprint"] == default["fingerprint"]
+    assert given["config_text"] == same["config_text"] == default["config_text"]
     for change in ("--gin.STEPS=11", "--gin.toy_loss.margin=2.0", "--gin.ToySource.name='b'"):
-        assert run(DIR, change)["fingerprint"] != given["fingerprint"]
+        assert run(DIR, change)["config_text"] != given["config_text"]
 
 
 def test_the_text_has_every_parameter_once():
@@ -345,7 +343,9 @@ def test_exclude_keys_leave_out_parameters_too():
     text = settings.operative_config_text(exclude_keys=["toy_job.steps", "LEARNING_RATE"])
     assert "toy_job.steps" not in text
     assert "toy_job.learning_rate = %LEARNING_RATE" in text
-    assert settings.fingerprint() != settings.fingerprint(exclude_keys=["toy_job.steps"])
+    assert settings.operative_config_text() != settings.operative_config_text(
+        exclude_keys=["toy_job.steps"]
+    )
 
 
 def test_an_error_of_the_job_comes_out_as_it_was_raised():

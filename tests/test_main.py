@@ -1,6 +1,7 @@
 """Tests of the command line in processes of its own: help, messages, exit codes, quickness."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,9 @@ def toy_failing_job(kind: str = "none") -> None:
     """Ends in the way that is asked for."""
     if kind == "interrupt":
         raise KeyboardInterrupt
+    if kind == "sigterm":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # never to its end
     if kind == "bug":
         raise ZeroDivisionError("a bug")
     if kind != "none":
@@ -48,6 +52,11 @@ def test_help_names_every_job():
     assert result.returncode == 0
     for name, job in JOBS.items():
         assert f"  {name} " in result.stdout and job.description in result.stdout
+
+
+def test_help_on_a_job_that_is_none():
+    result = pagap("aling", "--help")
+    assert result.returncode == 2 and "did you mean 'align'" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["align", "--help"], ["study", "--help"]])
@@ -95,6 +104,13 @@ def test_each_error_has_its_exit_code_and_one_line(kind, exit_code, capsys):
     assert main.main(["toy", f"--gin.toy_failing_job.kind='{kind}'"]) == exit_code
     if kind.endswith("Error"):
         assert capsys.readouterr().err == "pagap toy: what happened\n"
+
+
+@pytest.mark.usefixtures("_toy")
+def test_a_job_that_is_asked_to_stop_is_worth_a_retry(capsys):
+    """Wherever it is; a training loop saves first (tests/jobs/test_align.py)."""
+    assert main.main(["toy", "--gin.toy_failing_job.kind='sigterm'"]) == 42
+    assert capsys.readouterr().err.startswith("pagap toy: asked to stop; the same command goes on")
 
 
 @pytest.mark.usefixtures("_toy")

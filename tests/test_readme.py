@@ -38,7 +38,7 @@ def test_command_is_understood(words, monkeypatch, tmp_path):
         assert program == "pagap"
         command = parse_command_line(arguments)
         configuration = parse(load_job(command.job), command.gin_files, command.gin_bindings)
-        assert configuration.fingerprint()
+        assert configuration.operative_config_text()
 
 
 def test_the_two_commands_are_there():

@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from pagap_jax.errors import ConfigError, RetryError
-from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result
+from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
 
 
-def open_run(path, job="sft", fingerprint="f", **parents):
-    return RunDirectory(str(path), job, fingerprint, {role: str(p) for role, p in parents.items()})
+def open_run(path, job="sft", configuration="rate = 1", **parents):
+    return RunDirectory(
+        str(path), job, configuration, {role: str(p) for role, p in parents.items()}
+    )
 
 
 def claim(*arguments, **parents):
@@ -39,38 +41,42 @@ def test_a_run_is_finished_by_its_result(tmp_path):
     run.finish({"accuracy": 0.5})
     assert open_run(tmp_path / "run").result() == {"accuracy": 0.5}
     identity = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (identity["job"], identity["configuration"], identity["parents"]) == ("sft", "f", {})
+    assert (identity["job"], identity["configuration"], identity["parents"]) == (
+        "sft",
+        ["rate = 1"],
+        {},
+    )
 
 
 @pytest.mark.parametrize(
-    ("job", "fingerprint", "message"),
+    ("job", "configuration", "message"),
     [
-        ("align", "f", "job was 'sft', is now 'align'"),
-        ("sft", "g", "configuration was 'f', is now 'g'"),
+        ("align", "rate = 1", "job was 'sft', is now 'align'"),
+        ("sft", "rate = 2\nseed = 3", "rate was 1, is now 2; seed was not set, is now 3"),
     ],
 )
-def test_a_folder_of_another_run_is_refused_untouched(job, fingerprint, message, tmp_path):
+def test_a_folder_of_another_run_is_refused_untouched(job, configuration, message, tmp_path):
     begin(tmp_path)
     before = content(tmp_path)
     with pytest.raises(ConfigError, match=f"{tmp_path} holds another run: {message}"):
-        claim(tmp_path, job, fingerprint)
+        claim(tmp_path, job, configuration)
     assert content(tmp_path) == before
 
 
 def test_a_run_that_made_nothing_claims_no_folder(tmp_path):
     """A setting that didn't fit can be corrected."""
-    claim(tmp_path, fingerprint="wrong")
-    assert claim(tmp_path, fingerprint="right").fingerprint != "wrong"
-    begin(tmp_path, "sft", "right")
+    claim(tmp_path, configuration="rate = 0")
+    assert claim(tmp_path, configuration="rate = 2").path == tmp_path
+    begin(tmp_path, "sft", "rate = 2")
 
 
 def test_a_parent_made_anew_is_noticed(tmp_path):
     begin(tmp_path / "pairs", "prepare", "one")
-    child = begin(tmp_path / "sft", "sft", "f", pairs=tmp_path / "pairs")
+    child = begin(tmp_path / "sft", "sft", "rate = 1", pairs=tmp_path / "pairs")
     shutil.rmtree(tmp_path / "pairs")
     begin(tmp_path / "pairs", "prepare", "two")
     with pytest.raises(ConfigError, match=r"holds another run: pairs \(.*pairs\) was '.*', is now"):
-        claim(tmp_path / "sft", "sft", "f", pairs=tmp_path / "pairs")
+        claim(tmp_path / "sft", "sft", "rate = 1", pairs=tmp_path / "pairs")
     assert child.identity["parents"]["pairs"]["path"] == str(tmp_path / "pairs")
 
 
@@ -114,25 +120,25 @@ def test_one_checkpoint_of_a_run_is_not_another(tmp_path):
     for step in steps:
         step.mkdir(parents=True)
     assert fingerprint_of(steps[0]) == f"{sft.fingerprint}/checkpoints/600"
-    begin(tmp_path / "align", "align", "f", initial=steps[0])
+    begin(tmp_path / "align", "align", "rate = 1", initial=steps[0])
     with pytest.raises(ConfigError, match="holds another run: initial"):
-        claim(tmp_path / "align", "align", "f", initial=steps[1])
+        claim(tmp_path / "align", "align", "rate = 1", initial=steps[1])
 
 
 def test_what_a_run_is_does_not_depend_on_where_it_lies(tmp_path):
     fingerprints = set()
     for place in ("a", "b"):
         begin(tmp_path / place / "pairs", "prepare", "one")
-        run = begin(tmp_path / place / "sft", "sft", "f", pairs=tmp_path / place / "pairs")
+        run = begin(tmp_path / place / "sft", "sft", "rate = 1", pairs=tmp_path / place / "pairs")
         fingerprints.add(run.fingerprint)
         assert fingerprint_of(run.path) == run.fingerprint
     assert len(fingerprints) == 1
     (tmp_path / "a").rename(tmp_path / "c")
-    claim(tmp_path / "c" / "sft", "sft", "f", pairs=tmp_path / "c" / "pairs")
+    claim(tmp_path / "c" / "sft", "sft", "rate = 1", pairs=tmp_path / "c" / "pairs")
 
 
-@pytest.mark.parametrize("fingerprint", ["f", "another"])
-def test_one_process_at_a_time(fingerprint, tmp_path):
+@pytest.mark.parametrize("configuration", ["rate = 1", "rate = 2"])
+def test_one_process_at_a_time(configuration, tmp_path):
     """Also of another configuration: else it would take this one's result for its own."""
     code = (
         "import sys; from pagap_jax.run_directory import RunDirectory\n"
@@ -141,10 +147,10 @@ def test_one_process_at_a_time(fingerprint, tmp_path):
     )
     with open_run(tmp_path):
         environment = os.environ | {"PYTHONPATH": os.getcwd()}
-        command = [sys.executable, "-c", code, str(tmp_path), fingerprint]
+        command = [sys.executable, "-c", code, str(tmp_path), configuration]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         assert done.stdout == f"{RetryError.__name__}\n", done.stderr
-        assert json.loads((tmp_path / "run.json").read_text())["configuration"] == "f"
+        assert json.loads((tmp_path / "run.json").read_text())["configuration"] == ["rate = 1"]
     with open_run(tmp_path):  # free again
         pass
 
@@ -160,3 +166,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file/run can't be written"):
         claim(tmp_path / "file" / "run")
+
+
+def test_what_a_run_made_is_of_a_kind(tmp_path):
+    """A policy is no judge: what came of it would be void, and nothing would say so."""
+    sft = begin(tmp_path / "sft")
+    (sft.path / "checkpoints" / "7").mkdir(parents=True)
+    for path in (sft.path, sft.path / "checkpoints" / "7"):
+        require_job(path, "a policy", "align", "sft")
+        message = "found a run of `sft`, expected a preference model, of preference_model"
+        with pytest.raises(ConfigError, match=message):
+            require_job(path, "a preference model", "preference_model")
+    require_job(tmp_path / "others", "a policy", "sft")
+    require_job("package:tickets_t5_64", "a policy", "sft")

@@ -1,4 +1,4 @@
-"""D_online: all that an online run sampled, in order, at token level (method.md §6, App. F)."""
+"""D_online: all that an online run sampled, in order, at token level (App. F)."""
 
 import dataclasses
 import io
@@ -38,7 +38,7 @@ class StreamRecorder:
             if not file.name.endswith(".npz") or int(file.stem) > step:
                 file.unlink()
 
-    def add(self, step: int, record: tuple[np.ndarray, PairBatch]) -> None:
+    def add(self, step: int, record: tuple[np.ndarray | jax.Array, PairBatch]) -> None:
         self._pending.append((step, record))
 
     def flush(self) -> None:

@@ -1,7 +1,6 @@
-"""A job's configuration after the checks: bound into gin, as text, and as a fingerprint."""
+"""A job's configuration after the checks: bound into gin, and as text."""
 
 import enum
-import hashlib
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from pagap_jax.configuration.checking import Checked
 from pagap_jax.configuration.statements import Macro, Statement, read_statements
 
 # What `run_job` gives to a job whose function has a parameter of this name; gin can't bind them.
-INJECTED = ("fingerprint", "config_text", "run_job")
+INJECTED = ("config_text", "run_job")
 # A macro that ends so says where something lies, not what it is: the same study in another
 # directory has the same fingerprints. What a path holds has a fingerprint of its own.
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
@@ -55,11 +54,6 @@ class Configuration:
                     value = parameter.default
                 lines.append(f"{key} = {_canonical(value)}")
         return "\n".join(sorted(lines)) + "\n"
-
-    def fingerprint(self, exclude_keys: Collection[str] = ()) -> str:
-        """12 hex digits of the SHA-256 of `operative_config_text(exclude_keys)`."""
-        text = self.operative_config_text(exclude_keys)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def parse(

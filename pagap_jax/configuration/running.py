@@ -12,9 +12,8 @@ from pagap_jax.jobs import JOBS
 def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
-    A job's function may have the parameters `fingerprint` (of its configuration, places left
-    out), `config_text` (what the fingerprint is taken of) and `run_job` (this function, for the
-    study, which may not import it).
+    A job's function may have the parameters `config_text` (its configuration, places left out) and
+    `run_job` (this function, for the study, which may not import it).
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -27,7 +26,6 @@ def run_job(argv: Sequence[str]) -> None:
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
     places = configuration.place_macros
     offered = {
-        "fingerprint": configuration.fingerprint(places),
         "config_text": configuration.operative_config_text(places),
         "run_job": run_job,
     }

@@ -111,7 +111,7 @@ def _read(path: str | os.PathLike, parse: RowParser, max_bad_examples: int) -> S
             if report.dropped[BAD_LINE] > max_bad_examples:
                 raise DataError(
                     f"{path}:{line_number}: {error} "
-                    f"(max_bad_examples = {max_bad_examples} such lines are skipped)"
+                    f"(prepare.max_bad_examples = {max_bad_examples}: so many are skipped)"
                 ) from error
     if not found.pairs:
         raise DataError(f"{path}: found no pairs in {report.read} lines, expected at least one")
@@ -143,7 +143,8 @@ def _json_object(line: bytes) -> dict[str, Any]:
             f"found {error.reason} at byte {error.start}, expected UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise _BadLineError(f"found {error}, expected a JSON object") from error
+        text = _shown(line.decode("utf-8-sig").strip())
+        raise _BadLineError(f"found {text} ({error}), expected a JSON object") from error
     if not isinstance(row, dict):
         raise _BadLineError(f"found {_shown(row)}, expected a JSON object")
     return row

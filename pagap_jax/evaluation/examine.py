@@ -1,4 +1,4 @@
-"""All measures of one checkpoint (method.md §5): samples once, then asks everything about them."""
+"""All measures of one checkpoint (§4.1, §5): samples once, then asks everything about them."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Preference optimisation of the policy, online or offline (method.md §4): one job, one step.
+"""Preference optimisation of the policy, online or offline (App. B): one job, one step.
 
 In: π_sft, pairs (online uses their prompts alone) and, online, a preference model. Out: policy
 checkpoints and, online, D_online.
@@ -14,6 +14,7 @@ from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
+from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs, open_preference_model
 from pagap_jax.losses.alignment import AlignmentLoss
@@ -25,7 +26,7 @@ from pagap_jax.model.sharding import (
     put_batch,
     replicated,
 )
-from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_directory import RunDirectory, require_job
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
@@ -68,7 +69,7 @@ def align(
     reduction: Literal["sum", "mean"] = "sum",
     data_order: Literal["shuffled", "recorded"] = "shuffled",
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Optimises the policy from π_sft, which is the reference as well.
 
@@ -79,10 +80,13 @@ def align(
         data_order: of the batches; 'recorded' replays D_online (App. F).
         batch_size: prompts a step, one pair each.
     """
+    if beta < 0:
+        raise ConfigError(f"BETA: found {beta}, expected 0 or more")
+    require_job(initial_checkpoint_path, "a policy", "sft", "align", "pretrain")
     parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
     if online:
         parents["judge"] = online.judge_checkpoint_path
-    with RunDirectory(model_dir, "align", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "align", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         mesh = make_mesh(num_partitions)

@@ -1,4 +1,4 @@
-"""Measures every checkpoint of a run: KL, win rate, classification, log-prob shift (method.md §5).
+"""Measures every checkpoint of a run: KL, win rate, classification, log-prob shift (§4.1, §5).
 
 In: a policy's run, π_sft, golden responses, D_golden, both preference models. Out: rows.jsonl.
 """
@@ -20,7 +20,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import EvalRow, row_to_dict
-from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result
+from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.state import abstract_params
 
@@ -51,7 +51,7 @@ def evaluate(
     study_dir: str = "",
     last_checkpoint_only: bool = False,
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Writes a row for each checkpoint of the policy's run.
 
@@ -65,9 +65,10 @@ def evaluate(
     parents = {"policy": policy_dir, "reference": reference_checkpoint_path,
                "golden_responses": golden_responses_dir, "golden_pairs": golden_pairs_dir,
                "golden": golden_checkpoint_path, "proxy": proxy_checkpoint_path}  # fmt: skip
-    with RunDirectory(model_dir, "evaluate", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "evaluate", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
+        require_job(policy_dir, "a policy", "sft", "align")
         facts = read_result(policy_dir)
         if facts is None:
             raise ConfigError(f"{policy_dir} holds no finished run of a policy")

@@ -16,6 +16,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.run_directory import require_job
 from pagap_jax.train.state import abstract_params
 
 
@@ -53,6 +54,7 @@ def open_preference_model(
     model: T5Config, checkpoint_path: str, input_length: int, vocabulary: Any, mesh: Mesh
 ) -> tuple[PreferenceModel, Params]:
     """A preference model and its parameters, where they belong on the mesh."""
+    require_job(checkpoint_path, "a preference model", "preference_model")
     check_model_fits(model, vocabulary)
     judge = PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
     return judge, restore_params(checkpoint_path, abstract_params(judge.transformer, mesh))

@@ -1,4 +1,4 @@
-"""Training of a preference model, golden or proxy (method.md §2, App. A).
+"""Training of a preference model, golden or proxy (App. A).
 
 In: pairs with choices, a T5 checkpoint to start from. Out: checkpoints, and accuracy on the
 validation split, both orders asked, against the labels and (made-up data) the hidden truth.
@@ -41,13 +41,13 @@ def preference_model(
     seed: int,
     initial_checkpoint_path: str | None = None,
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Trains a T5 to tell which of two responses is preferred."""
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
         parents["initial"] = initial_checkpoint_path
-    with RunDirectory(model_dir, "preference_model", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "preference_model", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         check_model_fits(model, vocabulary)

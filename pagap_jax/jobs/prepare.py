@@ -40,7 +40,7 @@ def prepare(
     data_file: str | None = None,
     validation_share: float = 0.05,
     max_bad_examples: int = 0,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict[str, Any]:
     """Writes the data set and returns its report; returns that of a finished one at once.
 
@@ -56,15 +56,15 @@ def prepare(
         data_file: of the two file formats, .jsonl or .jsonl.gz.
         validation_share: of a data file, split off by a hash of the example's index.
         max_bad_examples: so many bad lines of a data file are skipped and counted.
-        fingerprint: of the configuration.
+        config_text: the whole configuration, places left out.
 
     Raises:
         ConfigError: the settings don't fit, or `model_dir` holds a run of other settings or data.
         DataError: the data don't hold what was expected.
     """
     # The file's content belongs to what the data set was made from, like the settings.
-    made_from = f"{fingerprint}-{file_digest(data_file)}" if data_file else fingerprint
-    with RunDirectory(model_dir, "prepare", made_from) as run:
+    content = f"DATA_FILE's content = {file_digest(data_file)}\n" if data_file else ""
+    with RunDirectory(model_dir, "prepare", config_text + content) as run:
         if (done := run.result()) is not None:
             return done
         from pagap_jax.data import tasks  # brings seqio and TensorFlow, which take seconds

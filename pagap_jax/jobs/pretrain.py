@@ -1,7 +1,7 @@
 """Pretraining of the tiny T5s that ship with the package (not from the paper).
 
 In: a data set of token pairs (labels unused). Out: a checkpoint any job can start from.
-Two runs: tags first, then tags and verdicts from that checkpoint (tiny_study §11).
+Two runs: tags first, then tags and verdicts from that checkpoint.
 """
 
 import functools
@@ -48,7 +48,7 @@ def pretrain(
     max_final_loss: float | None = None,
     initial_checkpoint_path: str | None = None,
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Teaches a tiny T5 to spot replaced words and, with a weight, to name the better response.
 
@@ -63,7 +63,7 @@ def pretrain(
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
         parents["initial"] = initial_checkpoint_path
-    with RunDirectory(model_dir, "pretrain", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "pretrain", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         vocabulary = tickets_vocabulary()

@@ -27,11 +27,11 @@ def relabel(
     input_length: int,
     batch_size: int,
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Labels every pair of every split by the sign of r(x, a, b) − r(x, b, a)."""
     parents = {"pairs": pairs_dir, "judge": judge_checkpoint_path}
-    with RunDirectory(model_dir, "relabel", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "relabel", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         mesh = make_mesh(num_partitions)

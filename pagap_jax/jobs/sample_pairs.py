@@ -21,7 +21,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
-from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_directory import RunDirectory, require_job
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.state import abstract_params
 
@@ -42,12 +42,14 @@ def sample_pairs(
     batch_size: int,
     seed: int,
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Response a from one policy, response b from another, labelled in both orders."""
+    for path in (policy_a_path, policy_b_path):
+        require_job(path, "a policy", "sft", "align")
     parents = {"pairs": pairs_dir, "policy_a": policy_a_path, "policy_b": policy_b_path,
                "judge": judge_checkpoint_path}  # fmt: skip
-    with RunDirectory(model_dir, "sample_pairs", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "sample_pairs", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         mesh = make_mesh(num_partitions)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of the policy on both responses of every pair (method.md §3).
+"""Supervised fine-tuning of the policy on both responses of every pair (App. C).
 
 In: a data set of token pairs, a checkpoint to start from. Out: checkpoints of π_sft.
 """
@@ -34,7 +34,7 @@ def sft(
     initial_checkpoint_path: str | None = None,
     continue_training: bool = False,
     num_partitions: int = 1,
-    fingerprint: str = "",
+    config_text: str = "",
 ) -> dict:
     """Fine-tunes a T5 to write what the data set's responses are.
 
@@ -45,7 +45,7 @@ def sft(
     parents = {"pairs": pairs_dir}
     if initial_checkpoint_path:
         parents["initial"] = initial_checkpoint_path
-    with RunDirectory(model_dir, "sft", fingerprint, parents) as run:
+    with RunDirectory(model_dir, "sft", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         pairs = open_pairs(pairs_dir, "train", vocabulary)

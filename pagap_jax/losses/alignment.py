@@ -1,4 +1,4 @@
-"""Losses of a pair: IPO, DPO, SLiC and Best-of-2 (method.md §4; paper §2, Eq. 1-3 and App. B).
+"""Losses of a pair: IPO, DPO, SLiC and Best-of-2 (§2, Eq. 1-3 and App. B).
 
 All have one signature: sequence log-probs [B] in nats of the chosen and the rejected response under
 the policy and the reference, and β. They return the loss of each pair [B]. With

@@ -22,7 +22,7 @@ def token_log_probs(
 
 
 def sequence_log_prob(log_probs: Float[Array, "*batch R"]) -> Float[Array, "*batch"]:
-    """log p(response), summed over its tokens, the end token included (method.md §4)."""
+    """log p(response), summed over its tokens, the end token included."""
     return jnp.sum(log_probs, axis=-1)
 
 

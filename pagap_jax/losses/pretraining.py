@@ -2,7 +2,7 @@
 
 Not from the paper. A preference model must match the words of a response with the prompt, tell the
 two responses apart and add up with a sign. A pretrained T5 brings that along; a tiny one is taught
-the first by tags, the others by a verdict (tiny_study §11 measured this and what failed instead).
+the first by tags, the others by a verdict.
 """
 
 import jax

@@ -29,7 +29,7 @@ class T5Config:
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
     # Ours: rows of a zero-initialised table added to the encoder's input, which tells the prompt
-    # from the two responses (tiny_study: a T5 without pretraining learns nothing without it).
+    # from the two responses (measured: a T5 without pretraining learns nothing without it).
     # 0 leaves the parameter tree exactly T5X's.
     num_segments: int = 0
 

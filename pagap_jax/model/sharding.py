@@ -1,6 +1,5 @@
 """Logical axes to mesh axes: one table, T5X's standard rules."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,8 +98,10 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises ConfigError where a batch can't be spread evenly over the data axis."""
-    rows = math.prod([mesh.shape["data"]])
+    """Raises ConfigError where a batch is none, or can't be spread evenly over the data axis."""
+    rows = mesh.shape["data"]
+    if batch_size < 1:
+        raise ConfigError(f"BATCH_SIZE: found {batch_size}, expected 1 or more")
     if batch_size % rows:
         raise ConfigError(f"BATCH_SIZE={batch_size} isn't a multiple of the {rows} data shards")
 

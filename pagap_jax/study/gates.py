@@ -1,4 +1,4 @@
-"""Bars that stages must clear before what comes after makes sense (tiny_study §9)."""
+"""Bars that stages must clear before what comes after makes sense."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a study consists of: each job with its settings, and what it waits for (method.md §1)."""
+"""What a study consists of: each job with its settings, and what it waits for (Fig. 2)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

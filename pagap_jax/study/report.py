@@ -75,10 +75,12 @@ def _verdict(frame: pd.DataFrame) -> str:
         return "No seed has both an online and an offline run: there is nothing to compare."
     ahead, seeds = int((gaps["gap"] > 0).sum()), len(gaps)
     if seeds == 1:
-        side = "above" if ahead else "not above"
         (only,) = gaps.to_dict("records")
+        side = "above offline" if ahead else "not above offline"
+        if only["low"] <= 0 <= only["high"]:
+            side = "about where offline does"
         return (
-            f"Online peaks {side} offline in the one seed that was run: the difference is "
+            f"Online peaks {side} in the one seed that was run: the difference is "
             f"{report_tables.gap(only)} (95 % interval over prompts)."
         )
     mean = statistics.summarize_seeds(gaps["gap"])

@@ -24,7 +24,7 @@ _EXPECTED = {str: "text", int: "a whole number", float: "a number"}
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """A bar that a stage had to clear before anything after it made sense (tiny_study.md §9)."""
+    """A bar that a stage had to clear before anything after it made sense."""
 
     name: str
     measured: float

@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import gin
 import jax
 
-from pagap_jax.errors import StoppedError
-from pagap_jax.processes import all_asked_to_stop, are_several
+from pagap_jax.errors import ConfigError, StoppedError
+from pagap_jax.processes import all_asked_to_stop, are_several, is_first
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.checkpoints import Checkpoints
@@ -52,6 +52,13 @@ class TrainLoop:
     max_to_keep: int | None = None
     metrics_period: int = 20
 
+    def __post_init__(self):
+        for name in ("train_steps", "metrics_period"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"TrainLoop.{name}: found {getattr(self, name)}, expected 1 or more"
+                )
+
     def run(
         self,
         run: RunDirectory,
@@ -90,6 +97,8 @@ class TrainLoop:
         if recorder:
             recorder.resume(start)
         log = MetricsLog(run.metrics, start)
+        if start and is_first():
+            print(f"{run.job}: goes on from step {start} of {self.train_steps}", flush=True)
         with progress_bar() as progress:
             task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
             for step in range(start, self.train_steps):
@@ -109,7 +118,10 @@ class TrainLoop:
                         recorder.flush()  # before the checkpoint that counts on it
                     checkpoints.save(state, done)
                 if stopping:
-                    raise StoppedError(f"{run.path}: asked to stop; saved step {done}")
+                    raise StoppedError(
+                        f"{run.path}: asked to stop; saved step {done}, from which the same command"
+                        " goes on"
+                    )
         return state
 
     def _saves_at(self, step: int) -> bool:

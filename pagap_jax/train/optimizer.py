@@ -10,6 +10,8 @@ import gin
 import numpy as np
 import optax
 
+from pagap_jax.errors import ConfigError
+
 
 @gin.configurable
 def adafactor(decay_rate: float = 0.8, min_dim_size_to_factor: int = 128):
@@ -44,6 +46,10 @@ class LearningRate:
     warmup_steps: int = 0
     decay_steps: int = 0
     final_fraction: float = 0.0
+
+    def __post_init__(self):
+        if not self.peak > 0:
+            raise ConfigError(f"LEARNING_RATE: found {self.peak}, expected a number above 0")
 
     def at(self, step: int) -> np.float32:
         """The rate of the update that makes step `step + 1`."""

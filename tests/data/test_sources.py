@@ -105,7 +105,7 @@ def test_hh_prompt_ends_at_the_last_common_turn(file):
 @pytest.mark.parametrize(
     "line, message",
     [
-        (b"{oops", r"2: found Expecting property name.*, expected a JSON object"),
+        (b"{oops", r"2: found '{oops' .Expecting property name.*, expected a JSON object"),
         (b"[1, 2]", r"2: found \[1, 2\], expected a JSON object"),
         (b'{"prompt": "p\xff"}', r"2: found invalid start byte at byte 13, expected UTF-8"),
         (b"[" * 10**5, r"2: found .*recursion.*, expected a JSON object"),
@@ -148,7 +148,7 @@ def test_bad_lines_up_to_the_limit_are_skipped_and_counted(file):
     assert found.report.read == 4
     # An example keeps its place, so that a bad line elsewhere doesn't move it to another split.
     assert (found.indices, [p.prompt for p in found.pairs]) == ([1, 3], ["p", "q"])
-    with pytest.raises(DataError, match=r":3: .*max_bad_examples = 1 "):
+    with pytest.raises(DataError, match=r":3: .*max_bad_examples = 1: "):
         sources.read_json_lines(file, max_bad_examples=1)
 
 

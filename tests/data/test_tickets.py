@@ -206,8 +206,8 @@ def test_word_categories_hold_each_word_once() -> None:
 def test_behaviour_is_that_of_the_tiny_study(
     pairs: list[PreferencePair], scores: np.ndarray
 ) -> None:
-    # tiny_study.md section 1: mean -0.1, sd 2.9, 99 % quantile 6.2, maximum 7.7. Its text leaves
-    # some choices open (what counts as a word beyond 13, where a repeated clause goes).
+    # Measured when the task was designed: mean -0.1, sd 2.9, 99 % quantile 6.2, maximum 7.7. The
+    # design left some choices open (what counts as a word beyond 13, where a repeated clause goes).
     assert scores.mean() == pytest.approx(-0.1, abs=0.1)
     assert scores.std() == pytest.approx(2.9, abs=0.1)
     assert np.quantile(scores, 0.99) == pytest.approx(6.2, abs=0.3)
@@ -223,7 +223,7 @@ def test_labels_are_drawn_from_the_scores(pairs: list[PreferencePair], scores: n
     assert (truth == np.where(margin == 0, CHOICE_UNKNOWN, margin < 0)).all()
     choice = np.array([p.choice for p in pairs])
     assert set(choice) == {CHOICE_A, CHOICE_B}
-    # tiny_study.md section 1: 86.8 % agree with the sign of the score difference.
+    # Measured when the task was designed: 86.8 % agree with the sign of the score difference.
     assert (choice == truth)[truth != CHOICE_UNKNOWN].mean() == pytest.approx(0.868, abs=0.01)
     probability = 1 / (1 + np.exp(-margin))
     for low in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9):

@@ -109,6 +109,36 @@ def test_a_gin_file_is_named_with_its_line(study, tmp_path):
     assert f"{gin_file}:3: BATCH_SIZ has no effect" in refused(argv)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TRAIN_STEPS", -5, "TrainLoop.train_steps: found -5, expected 1 or more"),
+        ("BATCH_SIZE", 0, "BATCH_SIZE: found 0, expected 1 or more"),
+        ("LEARNING_RATE", -1.0, "LEARNING_RATE: found -1.0, expected a number above 0"),
+    ],
+)
+def test_a_number_that_makes_no_sense(name, value, message, study, tmp_path):
+    assert message in refused(sft_argv(tmp_path / "run", study, **{name: value}))
+    accepted(sft_argv(tmp_path / "run", study))  # the folder isn't lost
+
+
+def test_parents_of_the_wrong_kind(study, tmp_path):
+    """A preference model as the policy, a policy as the judge: trained, both would mean nothing."""
+
+    def align(gin_file, **places):
+        macros = {
+            "MODEL_DIR": str(tmp_path / "run"), "SEED": 0, "LEARNING_RATE": 1e-2, "BETA": 0.1,
+            "PAIRS_DIR": str(study.seed / "d_golden"), "SFT_DIR": str(study.seed / "sft"), **places,
+        }  # fmt: skip
+        return ["align", f"--gin_file=test/toy/{gin_file}.gin", *toy.bindings(macros)]
+
+    said = refused(align("offline", SFT_DIR=str(study.seed / "proxy")))
+    assert "proxy: found a run of `preference_model`, expected a policy, of sft or align" in said
+    said = refused(align("online", JUDGE_DIR=str(study.seed / "sft")))
+    assert "sft: found a run of `sft`, expected a preference model, of preference_model" in said
+    assert "BETA: found -1.0, expected 0 or more" in refused(align("offline", BETA=-1.0))
+
+
 def test_a_checkpoint_of_another_size(study, tmp_path):
     argv = sft_argv(tmp_path / "run", study, INITIAL_CHECKPOINT_PATH="package:tickets_t5_64")
     said = refused(argv)
@@ -126,7 +156,7 @@ def test_a_folder_that_holds_another_configuration(study):
     run = study.seed / "sft"
     before = content(run)
     said = refused(sft_argv(run, study, LEARNING_RATE=3e-3))
-    assert f"{run} holds another run: configuration was" in said
+    assert f"{run} holds another run: LearningRate.peak was 0.01, is now 0.003." in said
     said = refused(
         ["preference_model", "--gin_file=test/toy/golden.gin",
          *toy.bindings({"MODEL_DIR": str(run), "PAIRS_DIR": str(study.seed / "pairs"), "SEED": 0})]

@@ -98,15 +98,15 @@ def test_no_more_pairs_are_kept_than_asked_for(tmp_path):
 
 
 def test_a_second_run_changes_nothing(tmp_path):
-    first = prepare_tickets(tmp_path, fingerprint="one")
+    first = prepare_tickets(tmp_path, config_text="seed = 1")
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
-    assert prepare_tickets(tmp_path, fingerprint="one") == first
+    assert prepare_tickets(tmp_path, config_text="seed = 1") == first
     (tmp_path / "result.json").unlink()  # killed just before the end
-    assert prepare_tickets(tmp_path, fingerprint="one") == first
+    assert prepare_tickets(tmp_path, config_text="seed = 1") == first
     changed = [f for f in tmp_path.iterdir() if f.stat().st_mtime_ns != before[f]]
     assert {file.name for file in changed} <= {"result.json", ".lock"}
-    with pytest.raises(ConfigError, match="holds another run"):
-        prepare_tickets(tmp_path, fingerprint="two")
+    with pytest.raises(ConfigError, match="holds another run: seed was 1, is now 2"):
+        prepare_tickets(tmp_path, config_text="seed = 2")
 
 
 def test_a_changed_data_file_is_noticed(tmp_path):

@@ -19,7 +19,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# f and df/dh for h, from the formulas of method.md §4.
+# f and df/dh for h, from their formulas (App. B).
 CLOSED_FORMS = {
     AlignmentLoss.IPO: (
         lambda h, beta: (beta * h - 0.5) ** 2,

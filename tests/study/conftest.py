@@ -52,7 +52,7 @@ def make_frame() -> Callable[..., pd.DataFrame]:
 
 @pytest.fixture(scope="session")
 def study_frame() -> pd.DataFrame:
-    """Rows shaped like those of tiny_study.md: online rises to 0.45, offline to 0.3, by KL."""
+    """Rows shaped like those of the built-in study: online rises to 0.45, offline to 0.3, by KL."""
     rng = np.random.default_rng(7)
     runs = [("online", beta, rate) for beta in (0.03, 0.1) for rate in (3e-4, 1e-3)]
     runs += [

@@ -63,7 +63,7 @@ def stages(study):
 
 
 def test_the_way_the_data_take(stages):
-    """architecture.md, 'The way the data takes'."""
+    """Fig. 2 of the paper."""
     needs = {
         name: {need.removeprefix("seed_3/") for need in stage.needs}
         for name, stage in stages.items()
