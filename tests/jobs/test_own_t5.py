@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,15 +93,13 @@ def test_a_vocabulary_that_does_not_fit_is_refused(pairs, tmp_path):
     assert "the vocabulary has 385 ids, the model's vocab_size is 384" in said
 
 
-def aligned(folder, pairs, processes, devices):
-    """Parameters and losses of an offline run on so many processes and devices in all."""
+def start_alignment(folder, pairs, processes, devices, **macros):
+    """An offline run from the converted checkpoint, on so many processes and devices in all."""
     converted = folder.parent / "orbax"
     if not converted.exists():
-        exit_code, said = toy.job_runner().run(
-            ["checkpoint", "convert", str(HF), str(converted), "--to", "orbax"]
-        )
-        assert exit_code == 0, said
-    macros = training(folder, pairs, HF, SFT_DIR=converted, BETA=0.1)
+        argv_ = ["checkpoint", "convert", str(HF), str(converted), "--to", "orbax"]
+        assert toy.job_runner().run(argv_)[0] == 0
+    macros = training(folder, pairs, HF, SFT_DIR=converted, BETA=0.1, NUM_PARTITIONS=2, **macros)
     command = argv("align", "jobs/align_offline.gin", *GIN, **macros)
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -116,18 +115,28 @@ def aligned(folder, pairs, processes, devices):
                 "JAX_NUM_PROCESSES": str(processes),
                 "JAX_PROCESS_ID": str(index),
             }
-        running.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "pagap_jax.main", *command, "--gin.NUM_PARTITIONS=2"],
-                cwd=toy.ROOT,
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pagap_jax.main", *command],
+            cwd=toy.ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-    for process in running:
-        stderr = process.communicate(timeout=toy.TIME_LIMIT)[1]
-        assert process.returncode == 0, stderr
+        running.append(process)
+    return running
+
+
+def end(running, exit_code):
+    """Waits for all processes; their stderr."""
+    said = [process.communicate(timeout=toy.TIME_LIMIT)[1] for process in running]
+    assert [process.returncode for process in running] == [exit_code] * len(running), said
+    return said
+
+
+def aligned(folder, pairs, processes, devices):
+    """Losses and parameters of a run to its end."""
+    end(start_alignment(folder, pairs, processes, devices), 0)
     rows = toy.metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3]  # one process writes
     saved = open_checkpoint(str(folder)).params
@@ -142,3 +151,18 @@ def test_alignment_of_a_converted_t5_on_eight_devices_and_on_two_processes(pairs
     for name, array in saved.items():
         np.testing.assert_allclose(saved_by_two[name], array, rtol=1e-4, atol=1e-6, err_msg=name)
     assert os.listdir(tmp_path / "one" / "checkpoints") == [str(STEPS)]
+
+
+def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_step(pairs, tmp_path):
+    """And saves it; JAX carries the signal over."""
+    folder = tmp_path / "two"
+    running = start_alignment(folder, pairs, processes=2, devices=2, TRAIN_STEPS=100_000)
+    deadline = time.monotonic() + toy.TIME_LIMIT
+    while not (folder / "metrics.jsonl").exists() or len(toy.metrics(folder)) < 3:
+        assert time.monotonic() < deadline and running[0].poll() is None
+        time.sleep(0.1)
+    running[1].terminate()
+    said = end(running, 42)
+    (step,) = [int(path.name) for path in (folder / "checkpoints").iterdir()]
+    for text in said:
+        assert f"asked to stop; saved step {step}, from which the same command" in text
