@@ -181,12 +181,10 @@ def fingerprint_of(path: epath.PathLike) -> str:
 
     What is inside of a run has its place added: one of its checkpoints isn't another.
     """
-    folder = epath.Path(path)
-    for candidate in (folder, *list(folder.parents)[:2]):
-        if (candidate / RUN_FILE).exists():
-            found = json.loads((candidate / RUN_FILE).read_text())["fingerprint"]
-            place = folder.relative_to(candidate).as_posix()
-            return found if place == "." else f"{found}/{place}"
+    if run := _run_around(path):
+        place = epath.Path(path).relative_to(run[0]).as_posix()
+        found = run[1]["fingerprint"]
+        return found if place == "." else f"{found}/{place}"
     return _content_fingerprint(located(path))
 
 
@@ -195,15 +193,20 @@ def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
 
     What others made has no such record, and passes.
     """
+    run = _run_around(path)
+    if run and run[1]["job"] not in jobs:
+        raise ConfigError(
+            f"{path}: found a run of `{run[1]['job']}`, expected {role}, of {' or '.join(jobs)}"
+        )
+
+
+def _run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None:
+    """The run that an artefact is, or is a part of: its folder and its identity."""
     folder = epath.Path(path)
     for candidate in (folder, *list(folder.parents)[:2]):
         if (candidate / RUN_FILE).exists():
-            job = json.loads((candidate / RUN_FILE).read_text())["job"]
-            if job not in jobs:
-                raise ConfigError(
-                    f"{path}: found a run of `{job}`, expected {role}, of {' or '.join(jobs)}"
-                )
-            return
+            return candidate, json.loads((candidate / RUN_FILE).read_text())
+    return None
 
 
 def _changed_lines(before: list[str], now: list[str]) -> list[str]:

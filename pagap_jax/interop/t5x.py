@@ -75,10 +75,7 @@ def open_t5x(path: str, folder: epath.Path) -> StoredCheckpoint:
 
 
 def write_t5x(folder: epath.PathLike, params: Mapping[str, StoredArray], step: int) -> None:
-    """Writes parameters and step as T5X's own layout; the index last.
-
-    `t5x.checkpoints` restores it as a model for inference or as a start for a new optimizer.
-    """
+    """Writes parameters and step, no optimizer state, in T5X's own layout; the index last."""
     folder = epath.Path(folder)
     specs: dict[str, Any] = {}
     for key, array in params.items():

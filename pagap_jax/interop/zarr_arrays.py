@@ -45,14 +45,8 @@ def open_arrays(
     """
     context = ts.Context({"file_io_concurrency": {"limit": 32}})
     futures = {
-        key: ts.open(
-            # A missing chunk would read as zeros.
-            ts.Spec({"driver": "zarr", "fill_missing_data_reads": False, **spec}),
-            read=True,
-            open=True,
-            context=context,
-        )
-        for key, spec in _checked(path, specs).items()
+        key: ts.open(spec, read=True, open=True, context=context)
+        for key, spec in _as_specs(path, specs).items()
     }
     arrays = {}
     for key, future in futures.items():
@@ -76,14 +70,16 @@ def write_array(folder: epath.PathLike, array: np.ndarray, metadata: Mapping[str
     ts.open(ts.Spec(spec), create=True).result().write(array).result()
 
 
-def _checked(path: str, specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Specs that tensorstore takes."""
+def _as_specs(path: str, specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """tensorstore's own specs; it refuses what makes none."""
+    made = {}
     for key, spec in specs.items():
         try:
-            ts.Spec({"driver": "zarr", **spec})
+            # A missing chunk would read as zeros.
+            made[key] = ts.Spec({"driver": "zarr", "fill_missing_data_reads": False, **spec})
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: {key}: {_first_line(error)}") from error
-    return dict(specs)
+    return made
 
 
 def _stored_array(path: str, key: str, store: Any) -> StoredArray:

@@ -59,6 +59,8 @@ def test_figures_of_hardly_any_rows_can_be_drawn(tmp_path, make_frame, count):
     frame = make_frame(*rows[:count])
     drawing.save_figure(figures.draw_figure_1(frame), tmp_path / "fig1")
     drawing.save_figure(figures.draw_over_steps(frame), tmp_path / "training")
+    for name in ("fig1.png", "fig1.svg", "training.png", "training.svg"):
+        assert (tmp_path / name).stat().st_size > 0
 
 
 def test_over_steps_has_a_panel_per_measure_and_beta_and_averages_seeds(make_frame):
