@@ -1,6 +1,7 @@
 """A network that answers: encodes a prompt once, then scores or samples responses to it."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from pagap_jax.array_types import (
     TokenLogProbs,
 )
 from pagap_jax.losses.log_probs import shift_right, token_log_probs
+from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.sampling.loop import Samples, sample_responses
 from pagap_jax.sampling.methods import SamplingMethod
@@ -91,30 +93,49 @@ class Policy:
         key: RandomKey,
         num_samples: int,
         method: SamplingMethod,
+        with_log_probs: bool = False,
     ) -> Samples:
         """`num_samples` responses to each prompt. The key is consumed."""
-        cache = self.transformer.apply(
-            {"params": params},
-            encoded.hidden,
-            encoded.mask,
-            num_samples,
-            self.response_length,
-            method=Transformer.prefill,
-        )
+        transformer = self.transformer
+        if method.dtype is not None:
+            transformer = Transformer(dataclasses.replace(transformer.config, dtype=method.dtype))
+            # Once, not at each token.
+            params = jax.tree.map(lambda x: x.astype(method.dtype), params)
 
-        def decode_step(tokens, cache, position):
-            return self.transformer.apply(
-                {"params": params}, tokens, cache, position, method=Transformer.decode_step
+        def sample_with(layout, params, encoded, key) -> Samples:
+            cache = transformer.apply(
+                {"params": params},
+                encoded.hidden,
+                encoded.mask,
+                num_samples,
+                self.response_length,
+                layout,
+                method=Transformer.prefill,
             )
 
-        return sample_responses(
-            decode_step,
-            cache,
+            def decode_step(tokens, cache, position):
+                return transformer.apply(
+                    {"params": params}, tokens, cache, position, method=Transformer.decode_step
+                )
+
+            return sample_responses(
+                decode_step,
+                cache,
+                key,
+                num_samples=num_samples,
+                length=self.response_length,
+                method=method,
+                sampleable_size=self.sampleable_size,
+                with_log_probs=with_log_probs,
+            )
+
+        # Which layout of the caches is fast depends on the device that this is compiled for.
+        return jax.lax.platform_dependent(
+            params,
+            encoded,
             key,
-            num_samples=num_samples,
-            length=self.response_length,
-            method=method,
-            sampleable_size=self.sampleable_size,
+            tpu=functools.partial(sample_with, MatrixLayout()),
+            default=functools.partial(sample_with, VectorLayout()),
         )
 
 

@@ -24,7 +24,7 @@ def test_greedy_tokens_are_t5x_s(name):
     def answer(params):
         encoded = policy.encode(params, prompt)
         method = SamplingMethod(temperature=0.0)
-        samples = policy.sample(params, encoded, jax.random.key(0), 1, method)
+        samples = policy.sample(params, encoded, jax.random.key(0), 1, method, True)
         return samples, policy.log_probs(params, encoded, samples.tokens)
 
     samples, log_probs = jax.device_get(answer(example.params))
@@ -63,7 +63,7 @@ def test_bfloat16_samples_what_it_scores():
     @jax.jit
     def sample(key):
         encoded = policy.encode(params, batch["prompt"])
-        samples = policy.sample(params, encoded, key, 2, SamplingMethod())
+        samples = policy.sample(params, encoded, key, 2, SamplingMethod(), True)
         return samples, policy.log_probs(params, encoded, samples.tokens)
 
     samples, log_probs = sample(jax.random.key(0))

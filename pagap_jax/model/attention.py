@@ -68,7 +68,11 @@ class MultiHeadAttention(nn.Module):
         logits = logits + jnp.where(jnp.expand_dims(mask, -3), 0.0, MASKED).astype(logits.dtype)
         weights = jax.nn.softmax(logits).astype(self.config.dtype)
         weights = self.weight_dropout(weights, deterministic=deterministic)
-        attended = jnp.einsum("...hqs,...shk->...qhk", weights, values)
+        return self.join_heads(jnp.einsum("...hqs,...shk->...qhk", weights, values))
+
+    def join_heads(self, attended: Heads) -> Float[Array, "*batch S D"]:
+        """Attended values through the output projection."""
+        attended = attended.astype(self.config.dtype)
         return self.out(attended.reshape(*attended.shape[:-2], self.config.joined_heads))
 
 

@@ -62,6 +62,13 @@ def partition_spec(
     return PartitionSpec(*spec)
 
 
+def num_shards(axis: str, size: int) -> int:
+    """Into how many pieces the surrounding `jax.set_mesh` cuts an axis of this size."""
+    mesh = jax.sharding.get_abstract_mesh()
+    (mesh_axis,) = partition_spec([axis], [size], mesh.shape) if not mesh.empty else (None,)
+    return mesh.shape[mesh_axis] if mesh_axis else 1
+
+
 def constrain(x: AnyArray, *axes: str | None) -> AnyArray:
     """Pin an activation to the mesh of the surrounding `jax.set_mesh`; outside of one, nothing."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -19,7 +19,13 @@ from pagap_jax.array_types import (
     SampledTokens,
     SequenceTokens,
 )
-from pagap_jax.model.attention import MultiHeadAttention, RelativePositionBiases
+from pagap_jax.model.attention import MASKED, MultiHeadAttention, RelativePositionBiases
+from pagap_jax.model.cached_attention import (
+    KeysValues,
+    MatrixLayout,
+    VectorLayout,
+    of_prompt,
+)
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.layers import Dense, Embed, LayerNorm, MlpBlock, dropout
 from pagap_jax.model.sharding import constrain
@@ -29,10 +35,8 @@ from pagap_jax.model.sharding import constrain
 class LayerCache:
     """What one decoder layer remembers between two tokens."""
 
-    self_keys: Float[Array, "B N R H K"]
-    self_values: Float[Array, "B N R H K"]
-    cross_keys: Float[Array, "B P H K"]  # of the prompt: shared by its N responses
-    cross_values: Float[Array, "B P H K"]
+    own: KeysValues  # of the response so far
+    prompt: KeysValues  # shared by the prompt's N responses
 
 
 @struct.dataclass
@@ -42,6 +46,7 @@ class DecodeCache:
     layers: tuple[LayerCache, ...]
     prompt_mask: Bool[Array, "B P"]
     position_bias: Float[Array, "H R R"]
+    layout: VectorLayout | MatrixLayout = struct.field(pytree_node=False)
 
 
 class EncoderLayer(nn.Module):
@@ -128,31 +133,30 @@ class DecoderLayer(nn.Module):
         y = self.mlp(self.pre_mlp_layer_norm(x), det)
         return x + self.dropout(y, deterministic=det)
 
-    def prefill(self, encoded: EncodedPrompts, num_samples: int, length: int) -> LayerCache:
+    def prefill(self, encoded: EncodedPrompts, num_samples: int, length: int, layout) -> LayerCache:
         config = self.config
-        shape = (encoded.shape[0], num_samples, length, config.num_heads, config.head_dim)
-        empty = constrain(
-            jnp.zeros(shape, config.dtype), "batch", "samples", "length", "heads", "kv"
-        )
-        keys, values = self.encoder_decoder_attention.keys_values(encoded)
-        return LayerCache(empty, empty, keys, values)
+        shape = (encoded.shape[0], num_samples, config.num_heads, config.head_dim, length)
+        prompt = self.encoder_decoder_attention.keys_values(encoded)
+        return LayerCache(layout.empty(shape, config.dtype), of_prompt(*prompt))
 
-    def step(self, x: AnyArray, cache: LayerCache, position, bias, prompt_mask):
-        """x [B, N, 1, D], the token at `position`; bias [H, 1, R]."""
+    def step(self, x: AnyArray, cache: LayerCache, position, own_bias, prompt_bias, layout):
+        """x [B, N, D], the tokens at `position`."""
+        attention = self.self_attention
         y = self.pre_self_attention_layer_norm(x)
-        key, value = self.self_attention.keys_values(y)
-        cache = dataclasses.replace(
-            cache,
-            self_keys=jax.lax.dynamic_update_slice_in_dim(cache.self_keys, key, position, axis=2),
-            self_values=jax.lax.dynamic_update_slice_in_dim(
-                cache.self_values, value, position, axis=2
-            ),
-        )
-        past = jnp.arange(cache.self_keys.shape[2])[None, None, None, :] <= position
-        queries = self.self_attention.queries(y)
-        y = self.self_attention.attend(queries, cache.self_keys, cache.self_values, past, bias)
-        cross = (cache.cross_keys, cache.cross_values)
-        return self._cross_and_mlp(x + y, cross, prompt_mask[:, None, :], True), cache
+        queries = self._logit_queries(attention, y)
+        own = layout.put(cache.own, *attention.keys_values(y), position)
+        x = x + attention.join_heads(layout.attend_to_own(queries, own, own_bias))
+        attention = self.encoder_decoder_attention
+        y = self.pre_cross_attention_layer_norm(x)
+        queries = self._logit_queries(attention, y)
+        y = layout.attend_to_prompt(queries, cache.prompt, prompt_bias)
+        x = x + attention.join_heads(y)
+        return x + self.mlp(self.pre_mlp_layer_norm(x), True), LayerCache(own, cache.prompt)
+
+    def _logit_queries(self, attention: MultiHeadAttention, y: AnyArray) -> AnyArray:
+        """Queries in the type that logits are to have: products take the wider of two types."""
+        queries = attention.queries(y)
+        return queries.astype(jnp.float32) if self.config.float32_attention_logits else queries
 
 
 class Decoder(nn.Module):
@@ -182,15 +186,18 @@ class Decoder(nn.Module):
             x = layer(x, encoded, self_mask, cross_mask, bias, det)
         return self.dropout(self.decoder_norm(x), deterministic=det)
 
-    def prefill(self, encoded, prompt_mask, num_samples: int, length: int) -> DecodeCache:
-        layers = tuple(layer.prefill(encoded, num_samples, length) for layer in self.layers)
-        return DecodeCache(layers, prompt_mask, self.relpos_bias(length, length))
+    def prefill(self, encoded, prompt_mask, num_samples: int, length: int, layout) -> DecodeCache:
+        layers = tuple(layer.prefill(encoded, num_samples, length, layout) for layer in self.layers)
+        return DecodeCache(layers, prompt_mask, self.relpos_bias(length, length), layout)
 
     def step(self, x: AnyArray, cache: DecodeCache, position) -> tuple[AnyArray, DecodeCache]:
-        bias = jax.lax.dynamic_slice_in_dim(cache.position_bias, position, 1, axis=1)
+        bias = jax.lax.dynamic_index_in_dim(cache.position_bias, position, 1, keepdims=False)
+        past = jnp.arange(bias.shape[-1]) <= position
+        own_bias = bias + jnp.where(past, 0.0, MASKED)[None]
+        biases = (own_bias, jnp.where(cache.prompt_mask, 0.0, MASKED))
         layers = []
         for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
-            x, layer_cache = layer.step(x, layer_cache, position, bias, cache.prompt_mask)
+            x, layer_cache = layer.step(x, layer_cache, position, *biases, cache.layout)
             layers.append(layer_cache)
         return self.decoder_norm(x), dataclasses.replace(cache, layers=tuple(layers))
 
@@ -253,17 +260,17 @@ class Transformer(nn.Module):
         prompt_mask: Bool[Array, "B P"],
         num_samples: int,
         length: int,
+        layout: VectorLayout | MatrixLayout,
     ) -> DecodeCache:
         """Projects the prompt's keys and values once, and makes room for `length` tokens."""
-        return self.decoder.prefill(encoded, prompt_mask, num_samples, length)
+        return self.decoder.prefill(encoded, prompt_mask, num_samples, length, layout)
 
     def decode_step(
         self, tokens: Int[Array, "B N"], cache: DecodeCache, position: Int[Array, ""]
     ) -> tuple[Float[Array, "B N V"], DecodeCache]:
         """Logits of the token after `tokens`, which stand at `position`."""
-        x = self.token_embedder(tokens[:, :, None])
-        y, cache = self.decoder.step(x, cache, position)
-        return self.logits(y)[:, :, 0], cache
+        y, cache = self.decoder.step(self.token_embedder(tokens), cache, position)
+        return self.logits(y), cache
 
     def logits(self, y: AnyArray) -> AnyArray:
         """Decoder output (or, for the tag pretraining, encoder output) to vocabulary logits."""

@@ -28,30 +28,32 @@ class SamplingState:
 
     position: Int[Array, ""]  # of the token to be sampled next
     tokens: SampledTokens  # 0 from `position` on, and after the end token
-    log_probs: TokenLogProbs  # of `tokens` under the policy itself, nats
+    log_probs: TokenLogProbs | None  # of `tokens` under the policy itself, nats
     finished: Bool[Array, "B N"]
     cache: DecodeCache
 
 
 @struct.dataclass
 class Samples:
-    """N responses a prompt: ids (0 after the end token) and the policy's log-probs of them.
+    """N responses a prompt: ids (0 after the end token) and, on request, their log-probs.
 
     The log-probs are those of the model's whole distribution, not of the one that temperature,
     top-k, top-p and the ban on padding leave: they equal teacher forcing on the same tokens.
     """
 
     tokens: SampledTokens
-    log_probs: TokenLogProbs
+    log_probs: TokenLogProbs | None
 
 
-def start(cache: DecodeCache, batch: int, num_samples: int, length: int) -> SamplingState:
+def start(
+    cache: DecodeCache, batch: int, num_samples: int, length: int, with_log_probs: bool
+) -> SamplingState:
     """Nothing sampled yet."""
     shape = (batch, num_samples, length)
     return SamplingState(
         position=jnp.zeros((), jnp.int32),
         tokens=jnp.zeros(shape, jnp.int32),
-        log_probs=jnp.zeros(shape, jnp.float32),
+        log_probs=jnp.zeros(shape, jnp.float32) if with_log_probs else None,
         finished=jnp.zeros(shape[:2], bool),
         cache=cache,
     )
@@ -83,17 +85,21 @@ def sample_token(
     # T5 starts from the padding id, which is what `tokens` holds at position 0.
     logits, cache = decode_step(previous, state.cache, state.position)
     token = method.draw(jax.random.fold_in(key, state.position), ban_ids(logits, sampleable_size))
-    taken = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
-    log_prob = taken - jax.nn.logsumexp(logits, axis=-1)
-    token = jnp.where(state.finished, 0, token)
-    log_prob = jnp.where(state.finished, 0.0, log_prob)
     return SamplingState(
         position=state.position + 1,
-        tokens=_put(state.tokens, token, state.position),
-        log_probs=_put(state.log_probs, log_prob, state.position),
+        tokens=_put(state.tokens, jnp.where(state.finished, 0, token), state.position),
+        log_probs=_put_log_prob(state, logits, token),
         finished=state.finished | (token == END_ID),
         cache=cache,
     )
+
+
+def _put_log_prob(state: SamplingState, logits: TokenLogits, token: jax.Array) -> jax.Array | None:
+    if state.log_probs is None:
+        return None
+    taken = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
+    log_prob = taken - jax.nn.logsumexp(logits, axis=-1)
+    return _put(state.log_probs, jnp.where(state.finished, 0.0, log_prob), state.position)
 
 
 def sample_responses(
@@ -105,9 +111,10 @@ def sample_responses(
     length: int,
     method: SamplingMethod,
     sampleable_size: int,
+    with_log_probs: bool = False,
 ) -> Samples:
     """`num_samples` responses of up to `length` tokens a prompt; stops when all rows have ended."""
-    state = start(cache, cache.prompt_mask.shape[0], num_samples, length)
+    state = start(cache, cache.prompt_mask.shape[0], num_samples, length, with_log_probs)
 
     def step(state: SamplingState) -> SamplingState:
         return sample_token(state, key, decode_step, method, sampleable_size)

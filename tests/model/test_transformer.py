@@ -17,6 +17,9 @@ from pagap_jax.losses.log_probs import (
     token_cross_entropy,
     token_log_probs,
 )
+from pagap_jax.model.attention import MASKED
+from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout, of_prompt
+from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from tests.fixtures import t5x
 from tests.fixtures.tiny import CONFIG, POLICY, abstract_params, random_params, random_tokens
@@ -185,7 +188,10 @@ def test_a_row_depends_on_no_other_row(params, tokens):
     np.testing.assert_allclose(backwards[::-1], together, rtol=0, atol=1e-6)
 
 
-def test_decode_step_equals_teacher_forcing(params, tokens):
+@pytest.mark.parametrize("layout", [VectorLayout(), MatrixLayout()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("partitions", [1, 4], ids="model_axis_{}".format)
+def test_decode_step_equals_teacher_forcing(params, tokens, layout, partitions):
+    """In both layouts of the caches, and with two heads on each of four devices."""
     prompt, responses = tokens
     transformer, length = POLICY.transformer, responses.shape[2]
 
@@ -193,7 +199,7 @@ def test_decode_step_equals_teacher_forcing(params, tokens):
     def step_by_step(prompt, inputs):
         encoded = POLICY.encode(params, prompt)
         cache = transformer.apply(
-            {"params": params}, encoded.hidden, encoded.mask, 2, length, method="prefill"
+            {"params": params}, encoded.hidden, encoded.mask, 2, length, layout, method="prefill"
         )
 
         def step(cache, x):
@@ -208,9 +214,29 @@ def test_decode_step_equals_teacher_forcing(params, tokens):
         return jnp.moveaxis(logits, 0, 2), POLICY.logits(params, encoded, responses)
 
     inputs = np.pad(responses[..., :-1], [(0, 0), (0, 0), (1, 0)])
-    stepped, forced = step_by_step(prompt, inputs)
+    with jax.set_mesh(make_mesh(partitions)):
+        stepped, forced = step_by_step(prompt, inputs)
     valid = responses > 0
     np.testing.assert_allclose(stepped[valid], forced[valid], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [VectorLayout(), MatrixLayout()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("float32_logits", [False, True])
+def test_cached_attention_in_bfloat16(layout, float32_logits):
+    """Within rounding of attention over whole sequences in the same types."""
+    generator = np.random.default_rng(0)
+    keys, values = generator.normal(size=(2, 2, 5, 8, 2)).astype(jnp.bfloat16)
+    queries = generator.normal(size=(2, 3, 8, 2)).astype(jnp.bfloat16)
+    seen = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
+    if float32_logits:
+        queries = queries.astype(np.float32)
+    attended = layout.attend_to_prompt(
+        queries, of_prompt(keys, values), jnp.where(seen, 0.0, MASKED)
+    )
+    logits = np.einsum("bnhk,bphk->bnhp", queries.astype(np.float64), keys.astype(np.float64))
+    weights = jax.nn.softmax(np.where(seen[:, None, None], logits, -np.inf))
+    expected = np.einsum("bnhp,bphk->bnhk", weights, values.astype(np.float64))
+    np.testing.assert_allclose(attended.astype(np.float32), expected, rtol=0, atol=0.03)
 
 
 def test_bfloat16_is_for_activations(tokens, params):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from pagap_jax.sampling.methods import NEVER, SamplingMethod
+from pagap_jax.sampling.methods import NEVER, SamplingMethod, first_maximum
 from tests.reference.sampling import truncated_distribution
 
 SETTINGS = [
@@ -54,6 +54,20 @@ def test_temperature_zero_is_greedy(logits):
     tokens = SamplingMethod(temperature=0.0).draw(jax.random.key(0), logits)
     np.testing.assert_array_equal(tokens, logits.argmax(axis=-1))
     assert tokens.dtype == np.int32
+
+
+def test_draws_are_jax_s(logits):
+    """Another arithmetic for the argmax, the same tokens for the same keys."""
+    method = SamplingMethod(temperature=0.7, top_k=4)
+    drawn = jax.jit(method.draw)(jax.random.key(5), logits)
+    expected = jax.random.categorical(jax.random.key(5), method.filter_logits(logits))
+    np.testing.assert_array_equal(drawn, expected)
+
+
+def test_first_maximum():
+    x = np.array([[1, 3, 3, 2], [-np.inf] * 4, [5, np.nan, 7, 0]], np.float32)
+    # Of a row with a nan any id will do that exists: the loss stops the run.
+    np.testing.assert_array_equal(first_maximum(x), [1, 0, 3])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Attention of single tokens to what a cache holds: the inner loop of sampling.
+
+A token has one query a head, so the time goes into reading the cache, and how it lies in memory and
+how attention is written decide the speed. Two ways of one formula, for two kinds of hardware.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Float, Int
+
+from pagap_jax.array_types import AnyArray, Array
+from pagap_jax.model.sharding import constrain, num_shards
+
+Queries = Float[Array, "B N H K"]
+Position = Int[Array, ""]
+OwnBias = Float[Array, "H R"]
+PromptBias = Float[Array, "B P"]
+
+
+@struct.dataclass
+class KeysValues:
+    """Keys and values as a layout wants them."""
+
+    keys: AnyArray
+    values: AnyArray
+
+
+def of_prompt(keys: Float[Array, "B P H K"], values: Float[Array, "B P H K"]) -> KeysValues:
+    """[B, H, K, P] and [B, H, P, K], shared by the prompt's N responses."""
+    return KeysValues(jnp.moveaxis(keys, 1, 3), jnp.moveaxis(values, 1, 2))
+
+
+class VectorLayout:
+    """Multiply and add, which compiles to one pass over the cache without a copy: CPUs and GPUs.
+
+    The response's own keys and values are [B, N, H, K, R] and [B, N, H, R, K].
+    """
+
+    def empty(self, shape: tuple[int, int, int, int, int], dtype: str) -> KeysValues:
+        batch, samples, heads, head_dim, length = shape
+        axes = ("batch", "samples", "heads")
+        keys = jnp.zeros((batch, samples, heads, head_dim, length), dtype)
+        values = jnp.zeros((batch, samples, heads, length, head_dim), dtype)
+        return KeysValues(
+            constrain(keys, *axes, "kv", "length"), constrain(values, *axes, "length", "kv")
+        )
+
+    def put(self, own: KeysValues, key: Queries, value: Queries, position: Position) -> KeysValues:
+        put = jax.lax.dynamic_update_slice_in_dim
+        return KeysValues(
+            put(own.keys, key[..., None], position, axis=4),
+            put(own.values, value[:, :, :, None], position, axis=3),
+        )
+
+    def attend_to_own(self, queries: Queries, own: KeysValues, bias: OwnBias) -> Queries:
+        logits = _sum(queries[..., None] * own.keys, axis=3)
+        weights = jax.nn.softmax(logits + bias[None, None].astype(logits.dtype))
+        return _sum(weights[..., None] * own.values, axis=3)
+
+    def attend_to_prompt(self, queries: Queries, prompt: KeysValues, bias: PromptBias) -> Queries:
+        logits = _sum(queries[..., None] * prompt.keys[:, None], axis=3)
+        weights = jax.nn.softmax(logits + bias[:, None, None].astype(logits.dtype))
+        return _sum(weights[..., None] * prompt.values[:, None], axis=3)
+
+
+class MatrixLayout:
+    """Matrix products of all heads at once: TPUs.
+
+    The response's own keys and values are [B, N, G, R, W], where W is the width of all heads that
+    one of G shards of the mesh holds. One product a head would have too few rows for the matrix
+    unit, and the compiler would fall back to the vector unit. A block-diagonal matrix of queries, a
+    row a head, gives the same numbers; one for each shard, so that nothing is sent around.
+    """
+
+    def empty(self, shape: tuple[int, int, int, int, int], dtype: str) -> KeysValues:
+        batch, samples, heads, head_dim, length = shape
+        shards = num_shards("heads", heads)
+        zeros = jnp.zeros((batch, samples, shards, length, heads * head_dim // shards), dtype)
+        zeros = constrain(zeros, "batch", "samples", "heads", "length", "kv")
+        return KeysValues(zeros, zeros)
+
+    def put(self, own: KeysValues, key: Queries, value: Queries, position: Position) -> KeysValues:
+        def put(cache: AnyArray, x: AnyArray) -> AnyArray:
+            x = x.reshape(*cache.shape[:3], 1, cache.shape[4])
+            return jax.lax.dynamic_update_slice_in_dim(cache, x, position, axis=3)
+
+        return KeysValues(put(own.keys, key), put(own.values, value))
+
+    def attend_to_own(self, queries: Queries, own: KeysValues, bias: OwnBias) -> Queries:
+        blocks = _block_diagonal(queries, own.keys.shape[2])
+        logits = jnp.einsum("bnghw,bngrw->bnghr", blocks, own.keys)
+        bias = bias.reshape(logits.shape[2:])[None, None].astype(logits.dtype)
+        weights = jax.nn.softmax(logits + bias).astype(own.values.dtype)
+        return _own_blocks(jnp.einsum("bnghr,bngrw->bnghw", weights, own.values), queries)
+
+    def attend_to_prompt(self, queries: Queries, prompt: KeysValues, bias: PromptBias) -> Queries:
+        batch, num_heads, head_dim, length = prompt.keys.shape
+        shards = num_shards("heads", num_heads)
+        keys = prompt.keys.reshape(batch, shards, -1, length)
+        values = prompt.values.reshape(batch, shards, -1, length, head_dim)
+        values = jnp.swapaxes(values, 2, 3).reshape(batch, shards, length, -1)
+        blocks = jnp.swapaxes(_block_diagonal(queries, shards), 1, 2)
+        logits = jnp.einsum("bgnhw,bgwp->bgnhp", blocks, keys)
+        bias = bias[:, None, None, None].astype(logits.dtype)
+        weights = jax.nn.softmax(logits + bias).astype(prompt.values.dtype)
+        attended = jnp.einsum("bgnhp,bgpw->bgnhw", weights, values)
+        return _own_blocks(jnp.swapaxes(attended, 1, 2), queries)
+
+
+def _sum(products: AnyArray, axis: int) -> AnyArray:
+    """The sum in float32, which is never stored, in the type of the products."""
+    return jnp.sum(products, axis=axis, dtype=jnp.float32).astype(products.dtype)
+
+
+def _block_diagonal(queries: Queries, shards: int) -> Float[Array, "B N G Hg W"]:
+    """Each head's query in a row of its own, at its own columns, zeros elsewhere."""
+    batch, samples, num_heads, head_dim = queries.shape
+    heads = num_heads // shards
+    # Rows are copies of all heads' queries side by side, which stay where they lie in memory.
+    queries = queries.reshape(batch, samples, shards, 1, heads, head_dim)
+    own = jnp.eye(heads, dtype=queries.dtype)[None, None, None, :, :, None]
+    return (queries * own).reshape(batch, samples, shards, heads, heads * head_dim)
+
+
+def _own_blocks(attended: Float[Array, "B N G Hg W"], like: Queries) -> Queries:
+    """Of each head's row the columns of its own values."""
+    *axes, heads, _ = attended.shape
+    own = jnp.eye(heads, dtype=attended.dtype)[None, None, None, :, :, None]
+    blocks = attended.reshape(*axes, heads, heads, like.shape[-1]) * own
+    return jnp.sum(blocks, axis=3).reshape(like.shape)
