@@ -6,7 +6,6 @@ take a whole [rows, tokens, vocabulary] array, the reference model runs in each 
 orders of a judgement are two calls. Same parameters, same draws, so that outputs can be compared.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -204,7 +203,6 @@ def ipo_loss(params: Tree, reference: Tree, config: T5Config, batch: dict, beta:
     return jnp.mean(jnp.square(beta * (chosen - rejected) - 0.5))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "optimizer", "beta"), donate_argnums=(0, 1))
 def offline_step(params, opt_state, reference, batch, rate, *, config, optimizer, beta):
     """One offline update; the loss with it."""
     loss, gradients = jax.value_and_grad(ipo_loss)(params, reference, config, batch, beta)

@@ -17,13 +17,18 @@ from pagap_jax.array_types import (
     SampledTokens,
     TokenLogProbs,
 )
+from pagap_jax.losses.chunking import chunks_within, over_token_chunks
 from pagap_jax.losses.log_probs import shift_right, token_log_probs
 from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout
+from pagap_jax.model.sharding import num_devices
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.sampling.loop import Samples, sample_responses
 from pagap_jax.sampling.methods import SamplingMethod
 
 Params = Any  # the parameter tree, T5X's names
+
+# Of all tokens at once logits are the largest array by far: Large, 32 pairs of 128: 1 GB.
+LOGITS_AT_ONCE = 2**24  # on each device: 64 MB
 
 
 @struct.dataclass
@@ -61,14 +66,14 @@ class Policy:
         )
         return Encoded(hidden, prompt > 0)
 
-    def logits(
+    def decode(
         self,
         params: Params,
         encoded: Encoded,
         responses: SampledTokens,
         dropout_key: RandomKey | None = None,
-    ) -> Float[Array, "B N R V"]:
-        """Next-token logits at each position of given responses (teacher forcing)."""
+    ) -> Float[Array, "B N R D"]:
+        """The decoder's output at each position of given responses (teacher forcing)."""
         return self.transformer.apply(
             {"params": params},
             encoded.hidden,
@@ -80,11 +85,48 @@ class Policy:
             rngs=_rngs(dropout_key),
         )
 
+    def logits(self, params: Params, decoded: Float[Array, "B N R D"]) -> Float[Array, "B N R V"]:
+        """Next-token logits, of all tokens at once: large."""
+        return self.transformer.apply({"params": params}, decoded, method=Transformer.logits)
+
     def log_probs(
-        self, params: Params, encoded: Encoded, responses: SampledTokens
+        self,
+        params: Params,
+        encoded: Encoded,
+        responses: SampledTokens,
+        dropout_key: RandomKey | None = None,
     ) -> TokenLogProbs:
         """log π(token) in nats at each position of given responses; 0 at padding."""
-        return token_log_probs(self.logits(params, encoded, responses), responses)
+
+        def of_chunk(decoded: Array, responses: Array) -> Array:
+            return token_log_probs(self.logits(params, decoded), responses)
+
+        decoded = self.decode(params, encoded, responses, dropout_key)
+        return over_token_chunks(of_chunk, self._num_chunks(responses), decoded, responses)
+
+    def kl(
+        self,
+        params: Params,
+        encoded: Encoded,
+        reference: Params,
+        reference_encoded: Encoded,
+        responses: SampledTokens,
+    ) -> Float[Array, "B N R"]:
+        """KL(policy ‖ reference) of next-token distributions, nats a token; 0 at padding."""
+
+        def of_chunk(decoded: Array, reference_decoded: Array, mask: Array) -> Array:
+            logits = self.logits(params, decoded)
+            return next_token_kl(logits, self.logits(reference, reference_decoded), mask)
+
+        decoded = self.decode(params, encoded, responses)
+        reference_decoded = self.decode(reference, reference_encoded, responses)
+        arrays = (decoded, reference_decoded, responses > 0)
+        return over_token_chunks(of_chunk, self._num_chunks(responses), *arrays)
+
+    def _num_chunks(self, responses: SampledTokens) -> int:
+        batch, num_samples, length = responses.shape
+        size_of_token = batch * num_samples * self.transformer.config.vocab_size
+        return chunks_within(length, size_of_token, LOGITS_AT_ONCE * num_devices())
 
     def sample(
         self,

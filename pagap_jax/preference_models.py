@@ -15,6 +15,7 @@ from pagap_jax.array_types import (
     RandomKey,
     ResponseTokens,
 )
+from pagap_jax.data.batches import TILE
 from pagap_jax.data.composer import compose_preference_input
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.losses.preference import symmetric_probability
@@ -41,7 +42,7 @@ class PreferenceModel:
     the log-odds between two words of the vocabulary, so any T5 checkpoint initialises the model.
 
     Attributes:
-        input_length: tokens of the composed input, L.
+        input_length: tokens of the composed input, L, at most.
     """
 
     transformer: Transformer
@@ -75,7 +76,7 @@ class PreferenceModel:
     def verdict_logits(self, params: Params, encoded, tokens, dropout_key=None) -> Array:
         """Logits [B, V] of the decoder's first token."""
         start = jnp.zeros((tokens.shape[0], 1, 1), jnp.int32)
-        logits = self.transformer.apply(
+        decoded = self.transformer.apply(
             {"params": params},
             encoded,
             tokens > 0,
@@ -85,15 +86,21 @@ class PreferenceModel:
             method=Transformer.decode,
             rngs={} if dropout_key is None else {"dropout": dropout_key},
         )
+        logits = self.transformer.apply({"params": params}, decoded, method=Transformer.logits)
         return logits[:, 0, 0]
 
     def compose(self, prompt, response_a, response_b):
-        """This model's input for prompts and responses given as ids."""
+        """This model's input for prompts and responses given as ids.
+
+        As long as `input_length`, or shorter where prompts are padded to less (`trim_prompts`):
+        then all of them fit in.
+        """
+        needed = 2 + prompt.shape[1] + response_a.shape[1] + response_b.shape[1]
         return compose_preference_input(
             prompt,
             response_a,
             response_b,
-            length=self.input_length,
+            length=min(self.input_length, -(-needed // TILE) * TILE),
             marker_a=self.special.marker_a,
             marker_b=self.special.marker_b,
         )

@@ -10,7 +10,7 @@ from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Policy
 from pagap_jax.sampling.methods import SamplingMethod
 from tests.fixtures import t5x
-from tests.fixtures.tiny import CONFIG, pair_batch, random_params
+from tests.fixtures.tiny import CONFIG, logits_of, pair_batch, random_params
 
 
 @pytest.mark.parametrize("name", t5x.NAMES)
@@ -44,7 +44,7 @@ def test_dropout_is_a_function_of_its_key():
     @jax.jit
     def both(key):
         encoded = policy.encode(params, batch["prompt"], key)
-        return encoded.hidden, policy.logits(params, encoded, responses, key)
+        return encoded.hidden, logits_of(policy, params, encoded, responses, key)
 
     first, again, other = (both(jax.random.key(seed)) for seed in (0, 0, 1))
     for a, b, c in zip(first, again, other, strict=True):

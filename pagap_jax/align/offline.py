@@ -14,4 +14,5 @@ def offline_pairs(params, judge_params, encoded, batch, key) -> PairBatch:
         choice=batch["choice"],
         probability=batch["probability"],
         prompt_truncated=jnp.zeros(batch["choice"].shape, bool),  # nothing is judged here
+        reference=batch.get("reference"),
     )

@@ -21,6 +21,8 @@ class PairBatch:
     choice: Int[Array, " B"]  # 0: a is chosen, 1: b, -1: a tie, which has no part in the loss
     probability: Float[Array, " B"]  # the labelling model's P(a preferred), nan where unknown
     prompt_truncated: Bool[Array, " B"]  # it saw the prompt without its beginning
+    # Summed log-probs of a and b under the reference, where they are known beforehand.
+    reference: Float[Array, "B 2"] | None = None
 
 
 @runtime_checkable  # so that the tests can check it

@@ -28,7 +28,10 @@ class Reduction(enum.Enum):
 
 @struct.dataclass
 class FrozenModels:
-    """Parameters that the step reads and never changes; `judge` is None where nothing is judged."""
+    """Parameters that the step reads and never changes.
+
+    `judge` is None where nothing is judged, `reference` where its log-probs come with the pairs.
+    """
 
     reference: Any
     judge: Any
@@ -69,13 +72,15 @@ class AlignStep:
         # through the same arithmetic as the run that sampled them (App. F).
         pairs, hidden = jax.lax.optimization_barrier((pairs, hidden))
         responses = jnp.stack([pairs.response_a, pairs.response_b], axis=1)
-        reference = self._score(
-            frozen.reference, self.policy.encode(frozen.reference, prompt), responses
-        )
+        totals = pairs.reference
+        if totals is None:
+            encoded = self.policy.encode(frozen.reference, prompt)
+            totals = self._score(frozen.reference, encoded, responses)
+        reference = self._reduce(totals, responses)
 
         def loss_of(params, hidden):
             scores = self._score(params, Encoded(hidden, mask), responses)
-            return pair_loss(self.loss, scores, reference, pairs, beta)
+            return pair_loss(self.loss, self._reduce(scores, responses), reference, pairs, beta)
 
         gradient = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
         (loss, metrics), (decoder_part, hidden_gradient) = gradient(state.params, hidden)
@@ -86,10 +91,10 @@ class AlignStep:
         return state, metrics, pairs
 
     def _score(self, params: Any, encoded: Encoded, responses: SampledTokens) -> SequenceLogProbs:
-        log_probs = self.policy.log_probs(params, encoded, responses)
-        if self.reduction is Reduction.MEAN:
-            return mean_log_prob(log_probs, responses > 0)
-        return sequence_log_prob(log_probs)
+        return sequence_log_prob(self.policy.log_probs(params, encoded, responses))
+
+    def _reduce(self, scores: SequenceLogProbs, responses: SampledTokens) -> SequenceLogProbs:
+        return scores if self.reduction is Reduction.SUM else mean_log_prob(scores, responses > 0)
 
 
 def pair_loss(

@@ -1,8 +1,10 @@
 """Runs one job from its command line; several may run one after another in one process."""
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import parse
@@ -32,11 +34,24 @@ def run_job(argv: Sequence[str]) -> None:
     wanted = inspect.signature(function).parameters
     error = None
     try:
-        function(**{name: value for name, value in offered.items() if name in wanted})
+        with _compilations(command.job):
+            function(**{name: value for name, value in offered.items() if name in wanted})
     except Exception as raised:
         error = _without_gin(raised)
     if error is not None:  # outside of `except`, so that gin's copies aren't shown as its context
         raise error
+
+
+@contextlib.contextmanager
+def _compilations(job: str) -> Iterator[None]:
+    if "jax" not in sys.modules:  # a study compiles nothing, and does without JAX
+        yield
+        return
+    from pagap_jax.compilation import Compilations, keep_compilations
+
+    keep_compilations()
+    with Compilations(job):
+        yield
 
 
 def load_job(name: str) -> Callable:

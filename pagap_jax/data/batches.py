@@ -12,6 +12,9 @@ import numpy as np
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import DataError
 
+TILE = 128  # tokens
+Columns = dict[str, np.ndarray]
+
 
 def batch_indices(
     num_examples: int, batch_size: int, step: int, seed: int, shuffle: bool = True
@@ -51,6 +54,23 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     permutation = generator.permutation(num_examples).astype(np.int64)
     permutation.setflags(write=False)
     return permutation
+
+
+def length_bucket(length: int, maximum: int) -> int:
+    """The smallest of a few lengths up to `maximum` that has room for `length`.
+
+    They are the quarters of the maximum, rounded up to whole tiles of a TPU; each is a program of
+    its own to compile.
+    """
+    quarters = (-(-maximum * n // (4 * TILE)) * TILE for n in (1, 2, 3, 4))
+    return min(maximum, next(n for n in quarters if n >= length))
+
+
+def trim_prompts(batch: Columns) -> Columns:
+    """The batch with its column 'prompt' cut to the bucket of its longest prompt."""
+    prompt = batch["prompt"]
+    longest = int(np.max(np.count_nonzero(prompt, axis=1)))
+    return {**batch, "prompt": prompt[:, : length_bucket(longest, prompt.shape[1])]}
 
 
 def take(pairs: TokenPairs, indices: np.ndarray) -> TokenPairs:

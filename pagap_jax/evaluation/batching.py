@@ -7,10 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from pagap_jax.data.batches import Columns, length_bucket, trim_prompts
 from pagap_jax.model.sharding import batch_sharding, put_batch, replicated
 from pagap_jax.progress import progress_bar
-
-Columns = dict[str, np.ndarray]
 
 
 def compile_for(function: Callable, num_models: int, mesh: Mesh) -> Callable:
@@ -25,25 +24,40 @@ def map_batches(
     columns: Columns,
     mesh: Mesh,
     batch_size: int,
-    note: str = "",
+    by_length: bool = True,
 ) -> Any:
     """`function(*models, batch)` over batches of one size; results joined along the first axis.
 
-    The last batch is filled up with its last row, and the results of such rows are dropped.
+    Prompts are trimmed to the longest of their batch. The last batch is filled up with its last
+    row, and the results of such rows are dropped.
 
     Args:
         function: jitted (`compile_for`) or not; its results have the batch first.
         models: parameters, already where they belong.
+        by_length: puts prompts of like lengths into one batch; not where a row's result depends on
+            its place in the batch, as that of a draw does. Results are in the order of the columns.
     """
     if not hasattr(function, "lower"):
         function = compile_for(function, len(models), mesh)
-    total = len(next(iter(columns.values())))
-    results = []
+    order = order_by_length(columns["prompt"]) if by_length else np.arange(len(columns["prompt"]))
+    total = len(order)
+    results: list[Any] = []
     with jax.set_mesh(mesh), progress_bar() as progress:
-        task = progress.add_task("evaluate", total=total, note=note)
+        task = progress.add_task("evaluate", total=total, note="")
         for start in range(0, total, batch_size):
-            rows = np.minimum(np.arange(start, start + batch_size), total - 1)
-            batch = put_batch({name: column[rows] for name, column in columns.items()}, mesh)
-            results.append(jax.device_get(function(*models, batch)))
+            rows = order[np.minimum(np.arange(start, start + batch_size), total - 1)]
+            batch = trim_prompts({name: column[rows] for name, column in columns.items()})
+            results.append(function(*models, put_batch(batch, mesh)))
+            # Waits for the batch before this one: the device has always one to work on.
+            results[-2:-1] = jax.device_get(results[-2:-1])
             progress.update(task, completed=min(start + batch_size, total))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *results)
+        results[-1:] = jax.device_get(results[-1:])
+    back = np.argsort(order)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total][back], *results)
+
+
+def order_by_length(prompt: np.ndarray) -> np.ndarray:
+    """Row numbers by the buckets of the prompts' lengths; in a bucket as they were."""
+    lengths = np.count_nonzero(prompt, axis=1)
+    buckets = [length_bucket(length, prompt.shape[1]) for length in lengths.tolist()]
+    return np.argsort(buckets, kind="stable")

@@ -29,12 +29,22 @@ def score_pairs(
     response_b: ResponseTokens,
 ) -> PairScores:
     """Summed log-probs of both responses under the policy and the reference."""
+    scores = (
+        score_responses(policy, of, prompt, response_a, response_b) for of in (params, reference)
+    )
+    return PairScores(*scores)
+
+
+def score_responses(
+    policy: Policy,
+    params: Params,
+    prompt: PromptTokens,
+    response_a: ResponseTokens,
+    response_b: ResponseTokens,
+) -> SequenceLogProbs:
+    """Summed log-probs [B, 2] of responses a and b."""
     responses = jnp.stack([response_a, response_b], axis=1)
-
-    def score(of: Params) -> SequenceLogProbs:
-        return sequence_log_prob(policy.log_probs(of, policy.encode(of, prompt), responses))
-
-    return PairScores(score(params), score(reference))
+    return sequence_log_prob(policy.log_probs(params, policy.encode(params, prompt), responses))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,12 +70,12 @@ class Examination:
         return lambda params: self._examine(functions, params)
 
     def _examine(self, functions: "Functions", params: Any) -> dict:
-        def over(function: Callable, models: tuple, columns: dict) -> Any:
-            return map_batches(function, models, columns, self.mesh, self.batch_size)
+        def over(function: Callable, models: tuple, columns: dict, by_length: bool = True) -> Any:
+            return map_batches(function, models, columns, self.mesh, self.batch_size, by_length)
 
         prompt = self.golden_responses.prompt
         rows = np.arange(len(prompt), dtype=np.int32)
-        samples = over(functions.sample, (params,), {"prompt": prompt, "row": rows})
+        samples = over(functions.sample, (params,), {"prompt": prompt, "row": rows}, False)
         first, second = samples[:, 0], samples[:, 1]
         few = slice(self.kl_prompts)
         both = (params, self.reference)

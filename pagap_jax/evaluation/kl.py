@@ -1,12 +1,10 @@
 """KL(policy ‖ reference) of whole responses (§4.1, App. D)."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from pagap_jax.array_types import Array, PromptTokens, SampledTokens
-from pagap_jax.policies import Params, Policy, next_token_kl
+from pagap_jax.policies import Params, Policy
 
 
 def response_kl(
@@ -21,9 +19,5 @@ def response_kl(
     Averaged over responses sampled from the policy it is an unbiased estimate of the KL of the two
     distributions over responses, with less variance than the log-ratio of the samples.
     """
-
-    def logits(of: Any) -> Array:
-        return policy.logits(of, policy.encode(of, prompt), responses)
-
-    kl = next_token_kl(logits(params), logits(reference), responses > 0)
-    return jnp.sum(kl, axis=-1)
+    encoded, reference_encoded = (policy.encode(of, prompt) for of in (params, reference))
+    return jnp.sum(policy.kl(params, encoded, reference, reference_encoded, responses), axis=-1)

@@ -31,6 +31,10 @@ JOBS: dict[str, Job] = {
         "pagap_jax.jobs.relabel:relabel",
         "golden preference model + pairs -> D_golden",
     ),
+    "reference_scores": Job(
+        "pagap_jax.jobs.reference_scores:reference_scores",
+        "SFT policy + pairs -> the reference's log-probs, which offline runs may share",
+    ),
     "align": Job(
         "pagap_jax.jobs.align:align",
         "SFT policy + pairs (offline) or prompts (online) -> policy checkpoints, D_online",

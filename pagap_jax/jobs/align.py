@@ -17,6 +17,7 @@ from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs, open_preference_model
+from pagap_jax.jobs.reference_scores import origin, read_reference_scores
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
@@ -30,6 +31,7 @@ from pagap_jax.run_directory import RunDirectory, require_job
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import abstract_params, abstract_state, init_state
 
 
@@ -68,6 +70,7 @@ def align(
     online: Online | None = None,
     reduction: Literal["sum", "mean"] = "sum",
     data_order: Literal["shuffled", "recorded"] = "shuffled",
+    reference_scores_dir: str | None = None,
     num_partitions: int = 1,
     config_text: str = "",
 ) -> dict:
@@ -78,6 +81,8 @@ def align(
         online: where responses come from; None takes the data set's own pairs (offline).
         reduction: of a response's token log-probs; the paper sums.
         data_order: of the batches; 'recorded' replays D_online (App. F).
+        reference_scores_dir: of `reference_scores` with these pairs and this checkpoint; None runs
+            the reference in each step. Offline only: what will be sampled can't be scored before.
         batch_size: prompts a step, one pair each.
     """
     if beta < 0:
@@ -86,6 +91,12 @@ def align(
     parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
     if online:
         parents["judge"] = online.judge_checkpoint_path
+    if reference_scores_dir:
+        if online:
+            raise ConfigError(
+                "REFERENCE_SCORES_DIR is for offline runs: this one samples its pairs"
+            )
+        parents["reference_scores"] = reference_scores_dir
     with RunDirectory(model_dir, "align", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
@@ -100,13 +111,26 @@ def align(
         reference = restore_params(initial_checkpoint_path, abstract)
         abstract = abstract_state(abstract, optimizer, mesh)
         compiled = compile_align_step(step, abstract, mesh)
-        frozen, key = FrozenModels(reference, judge_params), jax.random.key(seed)
+        scores = {}
+        if reference_scores_dir:
+            made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
+            scores = {"reference": read_reference_scores(reference_scores_dir, made_of)}
+        frozen = FrozenModels(None if scores else reference, judge_params)
+        key = jax.random.key(seed)
+
+        def batch_of(index):
+            batch = batch_at(pairs, batch_size, index, seed, shuffle, **scores)
+            missing = pairs.prompt.shape[1] - batch["prompt"].shape[1]
+            recorded = np.pad(batch["prompt"], ((0, 0), (0, missing)))
+            return recorded, put_batch(batch, mesh)
+
+        batches = Prefetch(batch_of, loop.train_steps)
 
         def one_step(state, index):
-            batch = batch_at(pairs, batch_size, index, seed, shuffle)
+            prompt, batch = batches(index)
             rates = (learning_rate.at(index), np.float32(beta))
-            state, metrics, made = compiled(state, put_batch(batch, mesh), *rates, key, frozen)
-            return state, metrics, (batch["prompt"], made)
+            state, metrics, made = compiled(state, batch, *rates, key, frozen)
+            return state, metrics, (prompt, made)
 
         recorder = StreamRecorder(run.path / "stream", run.path / "d_online") if online else None
         facts = {

@@ -22,6 +22,7 @@ from pagap_jax.processes import is_first
 from pagap_jax.records import EvalRow, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
 from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import abstract_params
 
 RUN_FACTS = ("method", "loss", "reduction", "beta", "learning_rate", "train_steps", "seed")
@@ -94,19 +95,22 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
         ).compiled()
-        rows = []
         steps = saved_steps(policy_dir)
-        for step in steps[-1:] if last_checkpoint_only else steps:
-            path = epath.Path(policy_dir) / "checkpoints" / str(step)
+        steps = steps[-1:] if last_checkpoint_only else steps
+        paths = [epath.Path(policy_dir) / "checkpoints" / str(step) for step in steps]
+        # The next checkpoint is read while this one is measured.
+        checkpoints = Prefetch(lambda i: restore_params(str(paths[i]), abstract), len(steps))
+        rows = []
+        for i, step in enumerate(steps):
             rows.append(
                 EvalRow(
                     study=study,
                     run=epath.Path(policy_dir).name,
                     step=step,
-                    checkpoint=_relative(path, study_dir),
+                    checkpoint=_relative(paths[i], study_dir),
                     fingerprint=fingerprint_of(policy_dir),
                     **{name: facts[name] for name in RUN_FACTS},
-                    **examine(restore_params(str(path), abstract)),
+                    **examine(checkpoints(i)),
                 )
             )
         text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)

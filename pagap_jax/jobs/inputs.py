@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.batches import batch_indices, take
+from pagap_jax.data.batches import Columns, batch_indices, take, trim_prompts
 from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata, read_token_pairs
 from pagap_jax.data.vocabulary import sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
@@ -74,13 +74,19 @@ def open_judge(
 
 
 def batch_at(
-    pairs: TokenPairs, batch_size: int, step: int, seed: int, shuffle: bool = True
-) -> dict[str, np.ndarray]:
-    """The columns of one training batch, a function of (seed, step)."""
-    return columns(take(pairs, batch_indices(len(pairs), batch_size, step, seed, shuffle)))
+    pairs: TokenPairs, batch_size: int, step: int, seed: int, shuffle: bool = True, **more: Any
+) -> Columns:
+    """The columns of one training batch, a function of (seed, step), its prompts trimmed.
+
+    Args:
+        more: further columns, of as many rows as `pairs`.
+    """
+    rows = batch_indices(len(pairs), batch_size, step, seed, shuffle)
+    further = {name: column[rows] for name, column in more.items()}
+    return trim_prompts({**columns(take(pairs, rows)), **further})
 
 
-def columns(pairs: TokenPairs) -> dict[str, np.ndarray]:
+def columns(pairs: TokenPairs) -> Columns:
     """Pairs as a dictionary of arrays, which is what a jitted function takes."""
     return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
 

@@ -66,7 +66,9 @@ def sample_pairs(
         columns = {"prompt": prompts.prompt, "row": np.arange(len(prompts), dtype=np.int32)}
         # Two samples of each, so that policies a and b may be the same and their responses differ.
         a, b = (
-            map_batches(sample_batch, (restore_params(path, abstract),), columns, mesh, batch_size)
+            map_batches(
+                sample_batch, (restore_params(path, abstract),), columns, mesh, batch_size, False
+            )
             for path in (policy_a_path, policy_b_path)
         )
         pairs = dataclasses.replace(

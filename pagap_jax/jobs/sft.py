@@ -10,7 +10,6 @@ import gin
 import jax.numpy as jnp
 
 from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs
-from pagap_jax.losses.log_probs import token_cross_entropy
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.policies import Policy
@@ -82,6 +81,6 @@ def fine_tuning_loss(policy: Policy, params: Any, batch: dict, key: Any):
     targets = jnp.stack([batch["response_a"], batch["response_b"]], axis=1)
     dropout_key = key if policy.transformer.config.dropout_rate > 0 else None
     encoded = policy.encode(params, batch["prompt"], dropout_key)
-    logits = policy.logits(params, encoded, targets, dropout_key)
-    total, number = token_cross_entropy(logits, targets)
+    total = -jnp.sum(policy.log_probs(params, encoded, targets, dropout_key))
+    number = jnp.sum(targets > 0, dtype=jnp.float32)
     return total / jnp.maximum(number, 1.0), {"tokens": number}

@@ -27,14 +27,7 @@ def sequence_log_prob(log_probs: Float[Array, "*batch R"]) -> Float[Array, "*bat
 
 
 def mean_log_prob(
-    log_probs: Float[Array, "*batch R"], mask: Bool[Array, "*batch R"]
+    log_prob: Float[Array, "*batch"], mask: Bool[Array, "*batch R"]
 ) -> Float[Array, "*batch"]:
     """log p(response) divided by its length: TRL's offline IPO, an option and never the default."""
-    return jnp.sum(log_probs, axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
-
-
-def token_cross_entropy(
-    logits: Float[Array, "*batch R V"], targets: Int[Array, "*batch R"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum of −log p(target) over all tokens that aren't padding, and their number."""
-    return -jnp.sum(token_log_probs(logits, targets)), jnp.sum(targets > 0, dtype=jnp.float32)
+    return log_prob / jnp.maximum(jnp.sum(mask, axis=-1), 1)

@@ -62,6 +62,12 @@ def partition_spec(
     return PartitionSpec(*spec)
 
 
+def num_devices() -> int:
+    """Of the surrounding `jax.set_mesh`; outside of one, 1."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.size
+
+
 def num_shards(axis: str, size: int) -> int:
     """Into how many pieces the surrounding `jax.set_mesh` cuts an axis of this size."""
     mesh = jax.sharding.get_abstract_mesh()

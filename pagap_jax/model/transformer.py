@@ -248,11 +248,9 @@ class Transformer(nn.Module):
         inputs: SampledTokens,
         valid: Bool[Array, "B N R"],
         deterministic: bool = True,
-    ) -> Float[Array, "B N R V"]:
-        """Next-token logits in float32 for given decoder inputs (teacher forcing)."""
-        x = self.token_embedder(inputs)
-        y = self.decoder(x, encoded, valid, prompt_mask, deterministic)
-        return self.logits(y)
+    ) -> Float[Array, "B N R D"]:
+        """The decoder's output for given inputs (teacher forcing), of which `logits` come."""
+        return self.decoder(self.token_embedder(inputs), encoded, valid, prompt_mask, deterministic)
 
     def prefill(
         self,
@@ -273,7 +271,7 @@ class Transformer(nn.Module):
         return self.logits(y), cache
 
     def logits(self, y: AnyArray) -> AnyArray:
-        """Decoder output (or, for the tag pretraining, encoder output) to vocabulary logits."""
+        """Float32 next-token logits of the decoder's output (in tag pretraining, the encoder's)."""
         if self.config.logits_via_embedding:
             # T5 rescales where it shares the embedding with the softmax.
             logits = self.token_embedder.attend(y) / jnp.sqrt(float(self.config.emb_dim))
@@ -291,5 +289,5 @@ class Transformer(nn.Module):
         """T5X's call: logits of one target a row."""
         encoded = self.encode(encoder_input_tokens, None, deterministic)
         inputs, valid = decoder_input_tokens[:, None], (decoder_target_tokens > 0)[:, None]
-        logits = self.decode(encoded, encoder_input_tokens > 0, inputs, valid, deterministic)
-        return logits[:, 0]
+        y = self.decode(encoded, encoder_input_tokens > 0, inputs, valid, deterministic)
+        return self.logits(y)[:, 0]

@@ -15,6 +15,7 @@ from pagap_jax.model.transformer import Transformer
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import (
     TrainState,
     abstract_params,
@@ -90,9 +91,10 @@ def train_supervised(
         donate_argnums=0,
     )
 
+    batches = Prefetch(lambda index: put_batch(batch_at(index), mesh), loop.train_steps)
+
     def step(state: TrainState, index: int):
-        batch = put_batch(batch_at(index), mesh)
-        state, metrics = step_function(state, batch, learning_rate.at(index), key)
+        state, metrics = step_function(state, batches(index), learning_rate.at(index), key)
         return state, metrics, None
 
     def fresh_state() -> TrainState:

@@ -14,7 +14,7 @@ from pagap_jax.align.pairs import PairBatch
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction, pair_loss
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.train.state import TrainState
-from tests.fixtures.tiny import CONFIG, POLICY, pair_batch, random_params
+from tests.fixtures.tiny import CONFIG, POLICY, logits_of, pair_batch, random_params
 
 BETA, KEY = np.float32(0.3), jax.random.key(0)
 PARAMS, REFERENCE = random_params(CONFIG, 0), random_params(CONFIG, 1)
@@ -40,7 +40,7 @@ def sequence_scores(params, batch):
     """log p of both responses [B, 2], straight from the model."""
     responses = jnp.stack([batch["response_a"], batch["response_b"]], axis=1)
     encoded = POLICY.encode(params, batch["prompt"])
-    log_probs = jax.nn.log_softmax(POLICY.logits(params, encoded, responses))
+    log_probs = jax.nn.log_softmax(logits_of(POLICY, params, encoded, responses))
     taken = jnp.sum(log_probs * jax.nn.one_hot(responses, CONFIG.vocab_size), axis=-1)
     return jnp.sum(taken * (responses > 0), axis=-1)
 
@@ -79,8 +79,8 @@ def test_scores_are_sums_and_means_where_asked():
 
     @jax.jit
     def score(params):
-        encoded = POLICY.encode(params, batch["prompt"])
-        return STEP._score(params, encoded, responses), mean._score(params, encoded, responses)
+        scores = STEP._score(params, POLICY.encode(params, batch["prompt"]), responses)
+        return STEP._reduce(scores, responses), mean._reduce(scores, responses)
 
     sums, means = score(PARAMS)
     np.testing.assert_allclose(sums, sequence_scores(PARAMS, batch), rtol=1e-5)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from benchmarks import plain
+from pagap_jax import policies
+from pagap_jax.evaluation.kl import response_kl
 from pagap_jax.losses.log_probs import sequence_log_prob
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
-from pagap_jax.policies import Policy, next_token_kl
+from pagap_jax.policies import Policy
 from pagap_jax.sampling.methods import SamplingMethod
 from tests.fixtures.tiny import CONFIG, JUDGE, random_params, random_tokens
 
@@ -64,8 +66,11 @@ def test_same_tokens_for_the_same_keys(policy, params, prompt, partitions):
         np.testing.assert_array_equal(fast(params, prompt), expected)
 
 
-def test_same_scores_and_gradients(policy, params, prompt, responses):
+@pytest.mark.parametrize("chunks", [1, 2, 4])
+def test_same_scores_and_gradients(policy, params, prompt, responses, chunks, monkeypatch):
+    """All logits at once, and some tokens' at a time."""
     config = policy.transformer.config
+    monkeypatch.setattr(policies, "LOGITS_AT_ONCE", 4 * 2 * 24 * 4 // chunks)
 
     def fast(params):
         log_probs = policy.log_probs(params, policy.encode(params, prompt), responses)
@@ -84,13 +89,12 @@ def test_same_scores_and_gradients(policy, params, prompt, responses):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_same_kl(policy, params, prompt, responses):
-    config = policy.transformer.config
+@pytest.mark.parametrize("chunks", [1, 4])
+def test_same_kl(policy, params, prompt, responses, chunks, monkeypatch):
+    config, first = policy.transformer.config, responses[:, :1]
+    monkeypatch.setattr(policies, "LOGITS_AT_ONCE", 4 * 24 * 4 // chunks)
     other = random_params(config, seed=1)
-    logits = [
-        policy.logits(of, policy.encode(of, prompt), responses[:, :1]) for of in (params, other)
-    ]
-    fast = next_token_kl(*logits, responses[:, :1] > 0).sum(axis=(1, 2))
+    fast = response_kl(policy, params, other, prompt, first)[:, 0]
     slow = plain.next_token_kl(params, other, config, prompt, responses[:, 0])
     np.testing.assert_allclose(fast, slow, rtol=1e-5)
 

@@ -23,6 +23,7 @@ from pagap_jax.policies import Policy
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.state import abstract_params
 from tests.fixtures import t5x
+from tests.fixtures.tiny import logits_of
 
 HF = t5x.DIRECTORY.parent / "hf"
 
@@ -93,7 +94,7 @@ def test_a_converted_t5_says_what_t5x_says(name, tmp_path):
     golden = t5x.t5x_example(name).golden
     encoded = policy.encode(params, golden["encoder_input_tokens"])
     targets = golden["decoder_target_tokens"]
-    logits = policy.logits(params, encoded, targets[:, None])[:, 0]
+    logits = logits_of(policy, params, encoded, targets[:, None])[:, 0]
     np.testing.assert_allclose(
         logits[targets > 0], golden["logits"][targets > 0], atol=2e-5, rtol=0
     )

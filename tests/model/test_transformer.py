@@ -14,7 +14,6 @@ from flax.core import meta
 from pagap_jax.losses.log_probs import (
     sequence_log_prob,
     shift_right,
-    token_cross_entropy,
     token_log_probs,
 )
 from pagap_jax.model.attention import MASKED
@@ -22,7 +21,14 @@ from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout, of_prom
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from tests.fixtures import t5x
-from tests.fixtures.tiny import CONFIG, POLICY, abstract_params, random_params, random_tokens
+from tests.fixtures.tiny import (
+    CONFIG,
+    POLICY,
+    abstract_params,
+    logits_of,
+    random_params,
+    random_tokens,
+)
 
 # T5X's t5x/examples/t5/layers.py and network.py: `kernel_axes`, `axes`.
 LOGICAL_AXES = {
@@ -59,8 +65,8 @@ def computed(example):
     def compute(params, batch):
         def loss(params):
             logits = example.transformer.apply({"params": params}, *batch)
-            total, number = token_cross_entropy(logits, batch[2])
-            return total / number, logits
+            total = -jnp.sum(token_log_probs(logits, batch[2]))
+            return total / jnp.sum(batch[2] > 0), logits
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
@@ -130,7 +136,8 @@ def run(config, params, prompt, segments, responses):
     model = functools.partial(Transformer(config).apply, {"params": params})
     hidden = model(prompt, segments, method="encode")
     inputs = shift_right(responses)
-    return hidden, model(hidden, prompt > 0, inputs, responses > 0, method="decode")
+    decoded = model(hidden, prompt > 0, inputs, responses > 0, method="decode")
+    return hidden, model(decoded, method="logits")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +158,7 @@ def test_decoder_sees_the_past_alone(params):
         """Of each row of the embedding on the logits of each position (summed over ids)."""
         changed = {**params, "token_embedder": {"embedding": table}}
         weights = jnp.arange(CONFIG.vocab_size, dtype=jnp.float32)
-        logits = POLICY.logits(changed, POLICY.encode(changed, prompt), responses)[0, 0]
+        logits = logits_of(POLICY, changed, POLICY.encode(changed, prompt), responses)[0, 0]
         return jnp.sum(logits * weights[None, :], axis=-1)
 
     seen = np.abs(influence(params["token_embedder"]["embedding"])).sum(axis=-1)  # [R, V]
@@ -211,7 +218,7 @@ def test_decode_step_equals_teacher_forcing(params, tokens, layout, partitions):
 
         steps = (jnp.moveaxis(inputs, 2, 0), jnp.arange(length))
         _, logits = jax.lax.scan(step, cache, steps)
-        return jnp.moveaxis(logits, 0, 2), POLICY.logits(params, encoded, responses)
+        return jnp.moveaxis(logits, 0, 2), logits_of(POLICY, params, encoded, responses)
 
     inputs = np.pad(responses[..., :-1], [(0, 0), (0, 0), (1, 0)])
     with jax.set_mesh(make_mesh(partitions)):

@@ -14,7 +14,7 @@ from pagap_jax.model.transformer import DecodeCache, Transformer
 from pagap_jax.policies import Policy
 from pagap_jax.sampling.loop import ban_ids, sample_responses
 from pagap_jax.sampling.methods import NEVER, SamplingMethod
-from tests.fixtures.tiny import CONFIG, random_params
+from tests.fixtures.tiny import CONFIG, logits_of, random_params
 from tests.reference.sampling import (
     all_responses,
     response_probabilities,
@@ -45,7 +45,7 @@ def sampler(method):
 def score(params, responses):
     encoded = POLICY.encode(params, PROMPT)
     return (
-        POLICY.logits(params, encoded, responses),
+        logits_of(POLICY, params, encoded, responses),
         POLICY.log_probs(params, encoded, responses),
     )
 

@@ -1,0 +1,59 @@
+"""Compilations: kept on disk from run to run, counted and told of."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from pagap_jax.processes import is_first
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_FROM_CACHE = "/jax/compilation_cache/cache_hits"
+TOLD_FROM = 1.0  # seconds
+
+
+def keep_compilations() -> None:
+    """Keeps compiled programs in ~/.cache/pagap_jax/compiled, unless JAX was told of a folder."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "pagap_jax" / "compiled"))
+
+
+class Compilations:
+    """Tells of each program that takes long to compile, and at the end how many there were.
+
+    A program is compiled for one set of shapes: a new length of prompts is a new program.
+    """
+
+    def __init__(self, job: str):
+        self.job = job
+        self.number = 0
+        self.from_cache = 0
+        self.seconds = 0.0
+
+    def __enter__(self) -> "Compilations":
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+        jax.monitoring.register_event_listener(self._add_hit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._add)
+        jax.monitoring.unregister_event_listener(self._add_hit)
+        if self.seconds >= TOLD_FROM and is_first():
+            print(
+                f"{self.job}: {self.number} programs, {self.from_cache} of them from the cache;"
+                f" compiled for {self.seconds:.0f} s",
+                flush=True,
+            )
+
+    def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event != _COMPILED:
+            return
+        self.number += 1
+        self.seconds += duration_secs
+        if duration_secs >= TOLD_FROM and is_first():
+            name = kwargs.get("fun_name", "")
+            print(f"{self.job}: compiled {name} in {duration_secs:.1f} s", flush=True)
+
+    def _add_hit(self, event: str, **_: object) -> None:
+        self.from_cache += event == _FROM_CACHE

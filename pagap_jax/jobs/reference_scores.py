@@ -1,0 +1,101 @@
+"""Log-probs of a data set's responses under the reference, once instead of in every offline step.
+
+In: pairs, π_sft. Out: scores.npz, which `align` takes where it was made of the same. The reference
+never changes, so a sweep of offline runs from one π_sft needs its log-probs but once.
+"""
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+import gin
+import jax
+import numpy as np
+from etils import epath
+
+from pagap_jax.data.stored import TokenPairs, describe_vocabulary
+from pagap_jax.errors import ConfigError
+from pagap_jax.evaluation.batching import map_batches
+from pagap_jax.evaluation.classification import score_responses
+from pagap_jax.files import write_atomically
+from pagap_jax.interop.restoring import restore_params
+from pagap_jax.jobs.inputs import build_policy, columns, open_pairs
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.processes import is_first
+from pagap_jax.run_directory import RunDirectory, fingerprint_of, require_job
+from pagap_jax.train.state import abstract_params
+
+SCORES_FILE = "scores.npz"
+
+
+@gin.configurable
+def reference_scores(
+    model_dir: str,
+    pairs_dir: str,
+    vocabulary: Any,
+    model: T5Config,
+    initial_checkpoint_path: str,
+    batch_size: int,
+    num_partitions: int = 1,
+    config_text: str = "",
+) -> dict:
+    """Scores both responses of every training pair under the policy that will be the reference."""
+    require_job(initial_checkpoint_path, "a policy", "sft", "align", "pretrain")
+    parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
+    with RunDirectory(model_dir, "reference_scores", config_text, parents) as run:
+        if (done := run.result()) is not None:
+            return done
+        mesh = make_mesh(num_partitions)
+        pairs = open_pairs(pairs_dir, "train", vocabulary)
+        policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
+        params = restore_params(initial_checkpoint_path, abstract_params(policy.transformer, mesh))
+        names = ("prompt", "response_a", "response_b")
+        tokens = {name: columns(pairs)[name] for name in names}
+
+        def score(params: Any, batch: dict) -> jax.Array:
+            return score_responses(policy, params, **batch)
+
+        scores = map_batches(score, (params,), tokens, mesh, batch_size)
+        made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
+        content = io.BytesIO()
+        np.savez(content, scores=scores, origin=np.array(json.dumps(made_of)))
+        if is_first():
+            write_atomically(run.path / SCORES_FILE, content.getvalue())
+        return run.finish({"pairs": len(pairs), "mean_log_prob": float(np.mean(scores))})
+
+
+def origin(
+    pairs_dir: str, checkpoint: str, vocabulary: Any, model: T5Config, pairs: TokenPairs
+) -> dict[str, Any]:
+    """All that the scores depend on, as JSON values."""
+    facts = {
+        "pairs": fingerprint_of(pairs_dir),
+        "checkpoint": fingerprint_of(checkpoint),
+        "vocabulary": describe_vocabulary(vocabulary),
+        "prompt_length": pairs.prompt.shape[1],
+        "response_length": pairs.response_a.shape[1],
+        "model": dataclasses.asdict(model),
+    }
+    return json.loads(json.dumps(facts))
+
+
+def read_reference_scores(path: str, expected: dict[str, Any]) -> np.ndarray:
+    """float32[E, 2] of a finished run of this job.
+
+    Raises:
+        ConfigError: there is none, or it was made of something else; names what.
+    """
+    file = epath.Path(path) / SCORES_FILE
+    if not file.exists():
+        raise ConfigError(f"{path} holds no finished run of `reference_scores`")
+    with file.open("rb") as stream, np.load(stream) as arrays:
+        scores, found = arrays["scores"], json.loads(str(arrays["origin"]))
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise ConfigError(
+                f"{path}: the reference's log-probs were made with another {name}: found"
+                f" {found.get(name)}, this run's is {value}"
+            )
+    return scores
