@@ -82,11 +82,10 @@ class Bench:
         special = SpecialIds(*range(vocab - 1, vocab - 9, -1))
         length = sizes.prompt + 2 * sizes.response + 2
         self.judge = PreferenceModel(Transformer(config), special, length)
-        names = ("params", "reference", "judging")
-        for seed, name in enumerate(names):
-            setattr(
-                self, name, init_params(self.policy.transformer, jax.random.key(seed), self.mesh)
-            )
+        self.params, self.reference, self.judging = (
+            init_params(self.policy.transformer, jax.random.key(seed), self.mesh)
+            for seed in range(3)
+        )
         random = np.random.default_rng(0)
         high = vocab - 28
 

@@ -122,3 +122,68 @@ def test_a_job_changes_nothing_that_it_reads(study, replay):
     assert len(FILES_READ["before"]) > 20
     run = json.loads((replay / "run.json").read_text())
     assert set(run["parents"]) == {"initial", "pairs"}
+
+
+def scores_argv(study, model_dir, pairs_dir):
+    macros = {
+        "MODEL_DIR": str(model_dir),
+        "SFT_DIR": str(study.seed / "sft"),
+        "PAIRS_DIR": str(pairs_dir),
+    }
+    return [
+        "reference_scores", "--gin_file=test/toy/reference_scores.gin", *toy.bindings(macros)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scores(study, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("align") / "scores"
+    assert toy.job_runner().run(scores_argv(study, directory, study.seed / "d_golden")) == (0, "")
+    return directory
+
+
+def test_stored_reference_log_probs_train_as_the_reference_does(study, scores, tmp_path):
+    argv = toy.align_argv(
+        tmp_path / "run",
+        study.directory,
+        study.seed / "d_golden",
+        REFERENCE_SCORES_DIR=str(scores),
+    )
+    assert toy.job_runner().run(argv) == (0, "")
+    expected, stored = toy.metrics(study.seed / toy.OFFLINE), toy.metrics(tmp_path / "run")
+    for name in ("loss", "margin", "gradient_norm"):
+        np.testing.assert_allclose(
+            [row[name] for row in stored],
+            [row[name] for row in expected],
+            rtol=1e-4,
+            atol=1e-5,
+            err_msg=name,
+        )
+    assert len(expected) == toy.TRAIN_STEPS
+
+
+@pytest.mark.parametrize("changed", ["pairs", "checkpoint"])
+def test_reference_log_probs_of_something_else_are_refused(study, scores, tmp_path, changed):
+    settings = {"REFERENCE_SCORES_DIR": str(scores)}
+    pairs = study.seed / "d_golden"
+    if changed == "pairs":
+        pairs = study.seed / toy.ONLINE / "d_online"
+    else:
+        settings["SFT_DIR"] = str(study.seed / toy.OFFLINE)
+    argv = toy.align_argv(tmp_path / "run", study.directory, pairs, **settings)
+    code, message = toy.job_runner().run(argv)
+    assert code == 2
+    assert f"were made with another {changed}" in message
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_folder_without_reference_log_probs_is_refused(study, tmp_path):
+    argv = toy.align_argv(
+        tmp_path / "run",
+        study.directory,
+        study.seed / "d_golden",
+        REFERENCE_SCORES_DIR=str(study.seed / "sft"),
+    )
+    code, message = toy.job_runner().run(argv)
+    assert code == 2
+    assert "expected reference log-probs, of reference_scores" in message

@@ -1,0 +1,62 @@
+"""Batches by length: the same results, in the order of the rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pagap_jax.evaluation.batching import compile_for, map_batches, order_by_length
+from pagap_jax.evaluation.judging import Judge
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.preference_models import PreferenceModel
+from tests.fixtures.tiny import CONFIG, JUDGE, POLICY, random_params, random_tokens
+
+LENGTHS = np.array([300, 5, 140, 512, 128, 7, 260, 9, 400, 30, 129])
+PROMPT = random_tokens(np.random.default_rng(0), LENGTHS, 512)
+
+
+def test_rows_come_back_in_their_order():
+    mesh, widths = make_mesh(), []
+
+    def function(factor, batch):
+        widths.append(batch["prompt"].shape[1])  # once a compilation
+        return {"length": jnp.sum(batch["prompt"] > 0, axis=1) * factor, "row": batch["row"]}
+
+    columns = {"prompt": PROMPT, "row": np.arange(len(PROMPT))}
+    for by_length, compiled in ((True, [384, 512]), (False, [512])):
+        widths.clear()
+        jitted = compile_for(lambda *a: function(*a), 1, mesh)
+        found = map_batches(jitted, (np.int32(2),), columns, mesh, 8, by_length)
+        np.testing.assert_array_equal(found["length"], 2 * LENGTHS)
+        np.testing.assert_array_equal(found["row"], np.arange(len(PROMPT)))
+        assert widths == compiled
+
+
+def test_order_by_length_keeps_rows_of_one_bucket_as_they_were():
+    assert order_by_length(PROMPT).tolist() == [1, 4, 5, 7, 9, 2, 10, 0, 6, 3, 8]
+    assert order_by_length(PROMPT[:, :100]).tolist() == list(range(11))
+
+
+def test_judgement_does_not_depend_on_the_padding():
+    params = random_params(CONFIG)
+    model = PreferenceModel(JUDGE.transformer, JUDGE.special, input_length=522)
+    responses = random_tokens(np.random.default_rng(1), np.tile([4, 2], 11), 4).reshape(11, 2, 4)
+    judge = Judge.compiled(model, params, make_mesh(), 8)
+    found = judge(PROMPT, responses[:, 0], responses[:, 1])
+    expected = jax.jit(model.judge)(params, PROMPT, responses[:, 0], responses[:, 1])
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_log_probs_and_samples_do_not_depend_on_the_padding():
+    from pagap_jax.sampling.methods import SamplingMethod
+
+    params, short = random_params(CONFIG), PROMPT[[1, 5, 7]]
+
+    @jax.jit
+    def answer(prompt):
+        encoded = POLICY.encode(params, prompt)
+        return POLICY.sample(params, encoded, jax.random.key(0), 2, SamplingMethod(), True)
+
+    trimmed, padded = answer(short[:, :128]), answer(short)
+    np.testing.assert_array_equal(trimmed.tokens, padded.tokens)
+    np.testing.assert_allclose(trimmed.log_probs, padded.log_probs, rtol=1e-5, atol=1e-5)
