@@ -96,6 +96,7 @@ def align(
             raise ConfigError(
                 "REFERENCE_SCORES_DIR is for offline runs: this one samples its pairs"
             )
+        require_job(reference_scores_dir, "reference log-probs", "reference_scores")
         parents["reference_scores"] = reference_scores_dir
     with RunDirectory(model_dir, "align", config_text, parents) as run:
         if (done := run.result()) is not None:

@@ -74,7 +74,8 @@ class Embed(nn.Module):
         )
 
     def __call__(self, ids: AnyArray) -> AnyArray:
-        return jnp.take(jnp.asarray(self.embedding, self.dtype), ids, axis=0)
+        # Looked up, then cast: the other way round casts the whole table.
+        return jnp.asarray(jnp.take(self.embedding, ids, axis=0), self.dtype)
 
     def attend(self, x: AnyArray) -> AnyArray:
         """Inner products with every row, in float32."""

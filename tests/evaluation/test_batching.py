@@ -8,6 +8,7 @@ from pagap_jax.evaluation.batching import compile_for, map_batches, order_by_len
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.sampling.methods import SamplingMethod
 from tests.fixtures.tiny import CONFIG, JUDGE, POLICY, random_params, random_tokens
 
 LENGTHS = np.array([300, 5, 140, 512, 128, 7, 260, 9, 400, 30, 129])
@@ -48,8 +49,6 @@ def test_judgement_does_not_depend_on_the_padding():
 
 
 def test_log_probs_and_samples_do_not_depend_on_the_padding():
-    from pagap_jax.sampling.methods import SamplingMethod
-
     params, short = random_params(CONFIG), PROMPT[[1, 5, 7]]
 
     @jax.jit
