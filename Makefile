@@ -1,6 +1,7 @@
 # make demo   the whole study at tiny scale (about 15 minutes on 2 cores)
 # make test   the tests
 # make check  format, lint, types and import direction
+# make bench  how fast it is, against a plain reference and the machine's limits (10 minutes)
 # Each sets up .venv first when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ TEST_PROCESSES ?= 2
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(READY)
 	$(VENV)/bin/pagap study --gin_file=gin_configs/studies/tiny.gin --gin.STUDY_DIR="'$(STUDY_DIR)'"
@@ -22,6 +23,9 @@ check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -q tests/test_imports.py
+
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks.run
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

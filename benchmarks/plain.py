@@ -151,7 +151,7 @@ def sample(
     encoded = jnp.repeat(encode(params, config, prompt), num_samples, axis=0)
     mask = jnp.repeat(prompt > 0, num_samples, axis=0)
     rows = len(encoded)
-    empty = jnp.zeros((rows, config.num_heads, config.head_dim, length))
+    empty = jnp.zeros((rows, config.num_heads, config.head_dim, length), encoded.dtype)
 
     def unfinished(carry):
         position, _, ended, _ = carry

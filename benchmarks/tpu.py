@@ -198,11 +198,11 @@ def read_loops(text: str) -> dict[str, Loop]:
 
 def kind_of(line: str) -> str:
     """An instruction's place in the model, the same for all layers."""
+    kind = line.split(" = ")[0].split("%")[-1].rstrip("0123456789.")
     operation = re.search(r'op_name="([^"]*)"', line)
     if not operation:
-        return line.split(" = ")[0].strip().strip("%").rstrip("0123456789.")
+        return kind
     place = re.sub(r"layers_\d+", "layers", operation[1])
-    kind = line.split(" = ")[0].strip().strip("%").rstrip("0123456789.")
     return f"{'/'.join(place.split('/')[-2:])} ({kind})"
 
 
