@@ -187,36 +187,31 @@ class Bench:
         )
 
     def evaluation(self) -> Measure:
-        """One checkpoint on prompts of all lengths; the KL of half of them."""
-        random, number = np.random.default_rng(1), 2 * self.sizes.batch
-        prompt = np.concatenate([self.batch["prompt"]] * 2)
-        lengths = np.sort(random.integers(self.sizes.prompt // 8, self.sizes.prompt, number))
-        prompt = np.where(np.arange(self.sizes.prompt) < lengths[:, None], prompt, 0)
-        answers = np.concatenate([self.batch["response_a"]] * 2)
-        pairs = TokenPairs(
-            prompt, answers, np.concatenate([self.batch["response_b"]] * 2),
-            np.zeros(number, np.int8), np.full(number, -1, np.int8),
-            np.full(number, np.nan, np.float32), np.full(number, -1, np.int32),
-        )  # fmt: skip
-        judge = Judge.compiled(self.judge, self.judging, self.mesh, self.sizes.batch)
+        """One checkpoint on prompts of all lengths, in two batches; the KL of one of them."""
+        number, rows = self.sizes.batch, self.sizes.batch // 2
+        longest = self.sizes.prompt
+        lengths = np.linspace(longest // 8, longest, number).astype(int)[:, None]
+        columns = {**self.batch, "prompt": self.batch["prompt"] * (np.arange(longest) < lengths)}
+        unknown = np.full(number, -1, np.int8)
+        pairs = TokenPairs(**columns, true_choice=unknown, step=unknown.astype(np.int32))
+        judge = Judge.compiled(self.judge, self.judging, self.mesh, rows)
         examine = Examination(
-            self.policy, self.reference, judge, judge, pairs, pairs, number // 2, SamplingMethod(),
-            self.mesh, self.sizes.batch, 0,
+            self.policy, self.reference, judge, judge, pairs, pairs, rows, SamplingMethod(),
+            self.mesh, rows, 0,
         ).compiled()  # fmt: skip
-        counts, machine = self.counts, self.machine
-        batches = number // self.sizes.batch
-        # Samples, two judgements, log-probs of the data's pairs under both models; of half of the
-        # prompts a third judgement, KL and the log-probs of the policy's own pairs.
-        flops = batches * (2 * self.judge_counts.forward() + 2 * counts.forward())
-        flops += batches / 2 * (self.judge_counts.forward() + 4 * counts.forward())
+        counts = dataclasses.replace(self.counts, batch=rows)
+        judgement = dataclasses.replace(self.judge_counts, batch=2 * rows).forward()
+        # Of both batches: two judgements, log-probs of the data's pairs under both models; of one
+        # also a judgement, KL and the log-probs of the policy's own pairs.
+        flops = 2 * (2 * judgement + 2 * counts.forward()) + judgement + 4 * counts.forward()
         return Measure(
             "evaluation",
             ("prompts", number),
             {
                 "ours": lambda: examine(self.params),
-                "plain": lambda: self._plain_evaluation(pairs),
+                "plain": lambda: self._plain_evaluation(pairs, rows),
             },
-            batches * counts.sampling_seconds(machine) + flops / machine.flops,
+            2 * counts.sampling_seconds(self.machine) + flops / self.machine.flops,
         )
 
     def _align_step(self, source: Any) -> Callable:
@@ -269,17 +264,17 @@ class Bench:
             {"prompt": prompt, "response_a": a, "response_b": b, "choice": choice}
         )
 
-    def _plain_evaluation(self, pairs: TokenPairs) -> list[Any]:
+    def _plain_evaluation(self, pairs: TokenPairs, size: int) -> list[Any]:
         jits, results = self._plain_jits, []
-        for i in range(0, len(pairs), self.sizes.batch):
-            rows = slice(i, i + self.sizes.batch)
+        for i in range(0, len(pairs), size):
+            rows = slice(i, i + size)
             prompt, data = pairs.prompt[rows], (pairs.response_a[rows], pairs.response_b[rows])
             samples = jits["sample"](self.params, prompt)
             first, second = samples[:, 0], samples[:, 1]
             results += [self._plain_judge(prompt, first, data[0]) for _ in ("golden", "proxy")]
             for of in (self.params, self.reference):
                 results += [jits["score"](of, prompt, response) for response in data]
-            if i < len(pairs) // 2:
+            if i < size:
                 results += [self._plain_judge(prompt, first, second)]
                 results += [jits["kl"](self.params, self.reference, prompt, first)]
                 for of in (self.params, self.reference):
