@@ -1,7 +1,7 @@
 # make demo   the whole study at tiny scale (about 15 minutes on 2 cores)
 # make test   the tests
 # make check  format, lint, types and import direction
-# make bench  how fast it is, against a plain reference and the machine's limits (10 minutes)
+# make bench  how fast it is, against a plain reference and the machine's limits (20 minutes)
 # Each sets up .venv first when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

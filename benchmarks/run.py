@@ -23,11 +23,12 @@ def main() -> None:
     """Measures, shows a table and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--rounds", type=int, default=5, help="calls of each program")
+    parser.add_argument("--rounds", type=int, default=3, help="calls of each program")
     parser.add_argument("--only", default="", help="measures whose name holds this")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--profile", help="folder: one call of each of our programs, for XProf")
     arguments = parser.parse_args()
+    jax.config.update("jax_numpy_rank_promotion", "allow")  # the plain reference broadcasts
     console = Console()
     with console.status("what the machine can do"):
         machine = Machine.measured()
@@ -39,10 +40,10 @@ def main() -> None:
     for measure in bench.measures():
         if arguments.only in measure.name:
             results[measure.name] = medians(measure, arguments.rounds, console)
+            console.print(table(results[measure.name]))
             if arguments.profile:
                 profile(measure, arguments.profile)
     rows = {name: row for measure in results.values() for name, row in measure.items()}
-    console.print(table(rows))
     content = {
         "size": arguments.size,
         "rounds": arguments.rounds,
