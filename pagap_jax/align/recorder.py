@@ -24,9 +24,14 @@ class StreamRecorder:
     makes the same again.
     """
 
-    def __init__(self, stream: epath.Path, dataset: epath.Path):
+    def __init__(self, stream: epath.Path, dataset: epath.Path, prompt_length: int):
+        """Takes the folders of both, and the length that prompts are padded to again.
+
+        A step is given its prompts trimmed; a replay trims them as the run did.
+        """
         self._stream = stream
         self._dataset = dataset
+        self._prompt_length = prompt_length
         self._pending: list[tuple[int, Any]] = []
 
     def resume(self, step: int) -> None:
@@ -50,7 +55,7 @@ class StreamRecorder:
         self._pending = []
         if not is_first():  # every process has all of it
             return
-        prompts = np.concatenate([prompt for prompt, _ in records])
+        prompts = np.concatenate([self._padded(prompt) for prompt, _ in records])
         pairs = jax.tree.map(lambda *x: np.concatenate(x), *[pairs for _, pairs in records])
         columns = TokenPairs(
             prompt=prompts,
@@ -65,6 +70,9 @@ class StreamRecorder:
         content = io.BytesIO()
         np.savez(content, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)})
         write_atomically(self._stream / f"{name}.npz", content.getvalue())
+
+    def _padded(self, prompt: np.ndarray) -> np.ndarray:
+        return np.pad(prompt, ((0, 0), (0, self._prompt_length - prompt.shape[1])))
 
     def finish(self, vocabulary: Any, report: dict) -> None:
         """Writes the whole stream as a TFDS data set with one split, 'train'.

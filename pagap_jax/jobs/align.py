@@ -89,15 +89,7 @@ def align(
         raise ConfigError(f"BETA: found {beta}, expected 0 or more")
     require_job(initial_checkpoint_path, "a policy", "sft", "align", "pretrain")
     parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
-    if online:
-        parents["judge"] = online.judge_checkpoint_path
-    if reference_scores_dir:
-        if online:
-            raise ConfigError(
-                "REFERENCE_SCORES_DIR is for offline runs: this one samples its pairs"
-            )
-        require_job(reference_scores_dir, "reference log-probs", "reference_scores")
-        parents["reference_scores"] = reference_scores_dir
+    parents |= parents_of_source(online, reference_scores_dir)
     with RunDirectory(model_dir, "align", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
@@ -119,13 +111,11 @@ def align(
         frozen = FrozenModels(None if scores else reference, judge_params)
         key = jax.random.key(seed)
 
-        def batch_of(index):
+        def put(index):
             batch = batch_at(pairs, batch_size, index, seed, shuffle, **scores)
-            missing = pairs.prompt.shape[1] - batch["prompt"].shape[1]
-            recorded = np.pad(batch["prompt"], ((0, 0), (0, missing)))
-            return recorded, put_batch(batch, mesh)
+            return batch["prompt"], put_batch(batch, mesh)
 
-        batches = Prefetch(batch_of, loop.train_steps)
+        batches = Prefetch(put, loop.train_steps)
 
         def one_step(state, index):
             prompt, batch = batches(index)
@@ -133,7 +123,10 @@ def align(
             state, metrics, made = compiled(state, batch, *rates, key, frozen)
             return state, metrics, (prompt, made)
 
-        recorder = StreamRecorder(run.path / "stream", run.path / "d_online") if online else None
+        recorder = None
+        if online:
+            length = pairs.prompt.shape[1]
+            recorder = StreamRecorder(run.path / "stream", run.path / "d_online", length)
         facts = {
             "method": method, "loss": loss, "reduction": reduction, "beta": beta,
             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
@@ -145,6 +138,22 @@ def align(
         if recorder:
             recorder.finish(vocabulary, facts)
         return run.finish(facts)
+
+
+def parents_of_source(online: Online | None, reference_scores_dir: str | None) -> dict[str, str]:
+    """What a run is made of beside pairs and policy, by role.
+
+    Raises:
+        ConfigError: log-probs for pairs that will be sampled, or of another job.
+    """
+    if online and reference_scores_dir:
+        raise ConfigError("REFERENCE_SCORES_DIR is for offline runs: this one samples its pairs")
+    if online:
+        return {"judge": online.judge_checkpoint_path}
+    if reference_scores_dir:
+        require_job(reference_scores_dir, "reference log-probs", "reference_scores")
+        return {"reference_scores": reference_scores_dir}
+    return {}
 
 
 def build_source(online: Online | None, policy, vocabulary, mesh):

@@ -18,7 +18,7 @@ from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
-from pagap_jax.processes import is_first
+from pagap_jax.processes import are_several, is_first
 from pagap_jax.records import EvalRow, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
 from pagap_jax.sampling.methods import SamplingMethod
@@ -98,8 +98,13 @@ def evaluate(
         steps = saved_steps(policy_dir)
         steps = steps[-1:] if last_checkpoint_only else steps
         paths = [epath.Path(policy_dir) / "checkpoints" / str(step) for step in steps]
-        # The next checkpoint is read while this one is measured.
-        checkpoints = Prefetch(lambda i: restore_params(str(paths[i]), abstract), len(steps))
+
+        def read(i: int) -> Any:
+            return restore_params(str(paths[i]), abstract)
+
+        # The next checkpoint is read while this one is measured. Not by several processes: reading
+        # together they wait for each other, and so would the measuring thread.
+        checkpoints = read if are_several() else Prefetch(read, len(steps))
         rows = []
         for i, step in enumerate(steps):
             rows.append(

@@ -14,7 +14,7 @@ from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata, read_token_pairs
 from pagap_jax.errors import DataError
 
-BATCH, STEPS, REPORT = 3, 6, {"method": "online"}
+BATCH, STEPS, PROMPT_LENGTH, REPORT = 3, 6, 4, {"method": "online"}
 
 
 class LetterVocabulary:
@@ -38,12 +38,14 @@ def made_at(step):
         probability=rng.uniform(size=BATCH).astype(np.float32),
         prompt_truncated=np.zeros(BATCH, bool),
     )
-    return jnp.asarray(tokens[2]), jax.tree.map(jnp.asarray, pairs)
+    trimmed = tokens[2][:, : PROMPT_LENGTH - step % 2]  # batches of two length buckets
+    return jnp.asarray(trimmed), jax.tree.map(jnp.asarray, pairs)
 
 
 @pytest.fixture
 def recorder(tmp_path):
-    return StreamRecorder(epath.Path(tmp_path) / "stream", epath.Path(tmp_path) / "d_online")
+    folder = epath.Path(tmp_path)
+    return StreamRecorder(folder / "stream", folder / "d_online", PROMPT_LENGTH)
 
 
 def record(recorder, start, stop, flush_at):
@@ -59,7 +61,8 @@ def assert_complete(recorder):
     recorder.finish(LetterVocabulary(), REPORT)
     stored = read_token_pairs(recorder._dataset, "train")
     made = [made_at(step) for step in range(STEPS)]
-    np.testing.assert_array_equal(stored.prompt, np.concatenate([prompt for prompt, _ in made]))
+    prompts = [np.pad(p, ((0, 0), (0, PROMPT_LENGTH - p.shape[1]))) for p, _ in made]
+    np.testing.assert_array_equal(stored.prompt, np.concatenate(prompts))
     for name in ("response_a", "response_b", "choice", "probability"):
         expected = np.concatenate([getattr(pairs, name) for _, pairs in made])
         np.testing.assert_array_equal(getattr(stored, name), expected, err_msg=name)
@@ -89,7 +92,7 @@ def test_every_row_in_order(recorder):
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(made, flushed, checkpoint, recorder):
     record(recorder, 0, made, flushed)
-    again = StreamRecorder(recorder._stream, recorder._dataset)
+    again = StreamRecorder(recorder._stream, recorder._dataset, PROMPT_LENGTH)
     record(again, checkpoint, STEPS, flush_at=(2, 4, STEPS))
     assert_complete(again)
 
@@ -106,7 +109,7 @@ def test_killed_while_it_finishes(recorder, tmp_path):
     shutil.copytree(recorder._stream, tmp_path / "kept")
     assert_complete(recorder)
     shutil.copytree(tmp_path / "kept", recorder._stream)  # killed before the stream was removed
-    again = StreamRecorder(recorder._stream, recorder._dataset)
+    again = StreamRecorder(recorder._stream, recorder._dataset, PROMPT_LENGTH)
     again.resume(STEPS)
     assert_complete(again)
     again.resume(STEPS)  # killed after it, before result.json
