@@ -129,10 +129,10 @@ def scores_argv(study, model_dir, pairs_dir):
         "MODEL_DIR": str(model_dir),
         "SFT_DIR": str(study.seed / "sft"),
         "PAIRS_DIR": str(pairs_dir),
+        "EVAL_BATCH_SIZE": 8,
     }
-    return [
-        "reference_scores", "--gin_file=test/toy/reference_scores.gin", *toy.bindings(macros)
-    ]  # fmt: skip
+    files = ("jobs/reference_scores.gin", "test/toy/models_and_data.gin")
+    return ["reference_scores", *[f"--gin_file={f}" for f in files], *toy.bindings(macros)]
 
 
 @pytest.fixture(scope="module")
