@@ -71,7 +71,7 @@ def medians(measure: Measure, rounds: int, console: Console) -> dict[str, dict]:
             "rate": number / seconds,
             "unit": f"{unit}/s",
             "ratio_to_reference": median["plain"] / seconds,
-            "fraction_of_limit": measure.limit / seconds,
+            "fraction_of_limit": measure.limits.get(name, measure.limit) / seconds,
         }
         for name, seconds in median.items()
     }
