@@ -172,7 +172,7 @@ class Bench:
         )
 
     def online(self) -> Measure:
-        """One step: samples, judgement, update. 'parts' is what it should take at most."""
+        """One step: samples, judgement, update."""
         source = OnlinePairs(self.policy, self.judge, SamplingMethod())
         step, state = self._align_step(source), self._state()
         frozen = FrozenModels(self.reference, self.judging)

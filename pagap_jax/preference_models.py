@@ -15,7 +15,7 @@ from pagap_jax.array_types import (
     RandomKey,
     ResponseTokens,
 )
-from pagap_jax.data.batches import TILE
+from pagap_jax.data.batches import whole_tiles
 from pagap_jax.data.composer import compose_preference_input
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.losses.preference import symmetric_probability
@@ -100,7 +100,7 @@ class PreferenceModel:
             prompt,
             response_a,
             response_b,
-            length=min(self.input_length, -(-needed // TILE) * TILE),
+            length=min(self.input_length, whole_tiles(needed)),
             marker_a=self.special.marker_a,
             marker_b=self.special.marker_b,
         )

@@ -94,7 +94,9 @@ def test_a_job_runs_with_what_its_header_requires(path):
 def test_a_file_for_several_jobs_parses_with_one(path):
     paths = list(dict.fromkeys([*WITH[path], path]))
     name = Path(WITH[path][0] if WITH[path] else path).stem
-    parse_with_required(JOB_OF.get(name, name), paths)
+    job = JOB_OF.get(name, name)
+    text = parse_with_required(job, paths).operative_config_text()
+    assert f"{job}.model_dir = '{FOLDERS['MODEL_DIR']}'" in text
 
 
 class PlannedOnly:

@@ -12,7 +12,7 @@ import numpy as np
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import DataError
 
-TILE = 128  # tokens
+TILE = 128  # tokens; the width of what a TPU computes with
 Columns = dict[str, np.ndarray]
 
 
@@ -62,8 +62,13 @@ def length_bucket(length: int, maximum: int) -> int:
     They are the quarters of the maximum, rounded up to whole tiles of a TPU; each is a program of
     its own to compile.
     """
-    quarters = (-(-maximum * n // (4 * TILE)) * TILE for n in (1, 2, 3, 4))
+    quarters = (whole_tiles(-(-maximum * n // 4)) for n in (1, 2, 3, 4))
     return min(maximum, next(n for n in quarters if n >= length))
+
+
+def whole_tiles(length: int) -> int:
+    """A length in tokens, rounded up to whole tiles."""
+    return -(-length // TILE) * TILE
 
 
 def trim_prompts(batch: Columns) -> Columns:

@@ -4,6 +4,7 @@ In: π_sft, pairs (online uses their prompts alone) and, online, a preference mo
 checkpoints and, online, D_online.
 """
 
+import functools
 from typing import Any, Literal
 
 import gin
@@ -101,14 +102,14 @@ def align(
         step = AlignStep(policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer)
         shuffle = data_order == "shuffled"
         abstract = abstract_params(policy.transformer, mesh)
-        reference = restore_params(initial_checkpoint_path, abstract)
+        restore = functools.partial(restore_params, initial_checkpoint_path, abstract)
         abstract = abstract_state(abstract, optimizer, mesh)
         compiled = compile_align_step(step, abstract, mesh)
         scores = {}
         if reference_scores_dir:
             made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
             scores = {"reference": read_reference_scores(reference_scores_dir, made_of)}
-        frozen = FrozenModels(None if scores else reference, judge_params)
+        frozen = FrozenModels(None if scores else restore(), judge_params)
         key = jax.random.key(seed)
 
         def put(index):
@@ -131,10 +132,13 @@ def align(
             "method": method, "loss": loss, "reduction": reduction, "beta": beta,
             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
         }  # fmt: skip
+
+        def fresh_state():
+            # Not kept beyond this where no step needs a reference: its memory is the policy's.
+            return init_state(frozen.reference or restore(), optimizer, mesh)
+
         with jax.set_mesh(mesh):
-            loop.run(
-                run, lambda: init_state(reference, optimizer, mesh), abstract, one_step, recorder
-            )
+            loop.run(run, fresh_state, abstract, one_step, recorder)
         if recorder:
             recorder.finish(vocabulary, facts)
         return run.finish(facts)

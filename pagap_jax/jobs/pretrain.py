@@ -14,7 +14,7 @@ import numpy as np
 
 from pagap_jax.data.batches import batch_indices
 from pagap_jax.data.corruption import category_table, replace_words
-from pagap_jax.data.stored import read_token_pairs
+from pagap_jax.data.stored import TokenPairs, read_token_pairs
 from pagap_jax.data.tickets import word_categories
 from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
 from pagap_jax.errors import GateError
@@ -74,20 +74,12 @@ def pretrain(
             word_categories(), lambda word: vocabulary.encode(word)[0], model.vocab_size
         )
 
-        def batch_at(step: int) -> dict[str, np.ndarray]:
-            index = batch_indices(len(pairs), batch_size, step, seed)
-            rng = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
-            a, replaced_a = replace_words(pairs.response_a[index], table, REPLACED_SHARE, rng)
-            b, replaced_b = replace_words(pairs.response_b[index], table, REPLACED_SHARE, rng)
-            arrays = (pairs.prompt[index], a, b, replaced_a, replaced_b)
-            return dict(zip(BATCH_COLUMNS, arrays, strict=True))
-
         state = train_supervised(
             run,
             transformer=transformer,
             mesh=make_mesh(num_partitions),
             loss_function=functools.partial(pretraining_loss, judge, verdict_weight),
-            batch_at=batch_at,
+            batch_at=lambda step: corrupted_batch(pairs, table, batch_size, step, seed),
             batch_size=batch_size,
             optimizer=optimizer,
             learning_rate=learning_rate,
@@ -106,6 +98,18 @@ def pretrain(
             run.path / "export", jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params)
         )
         return run.finish({"tag_loss": loss})
+
+
+def corrupted_batch(
+    pairs: TokenPairs, table: np.ndarray, batch_size: int, step: int, seed: int
+) -> dict[str, np.ndarray]:
+    """A batch with words of both responses replaced, and where; a function of (seed, step)."""
+    index = batch_indices(len(pairs), batch_size, step, seed)
+    rng = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
+    a, replaced_a = replace_words(pairs.response_a[index], table, REPLACED_SHARE, rng)
+    b, replaced_b = replace_words(pairs.response_b[index], table, REPLACED_SHARE, rng)
+    arrays = (pairs.prompt[index], a, b, replaced_a, replaced_b)
+    return dict(zip(BATCH_COLUMNS, arrays, strict=True))
 
 
 def pretraining_loss(judge: PreferenceModel, verdict_weight: float, params, batch, key):

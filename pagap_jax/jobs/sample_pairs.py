@@ -81,11 +81,16 @@ def sample_pairs(
             judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
         )
         labelled, _ = label_pairs(golden, pairs)
-        result = {
-            "pairs": len(pairs),
-            "win_rate_a": float(np.mean(np.where(labelled.choice < 0, 0.5, labelled.choice == 0))),
-            "ties": int(np.sum(labelled.choice < 0)),
-        }
+        result = summary(labelled.choice)
         if is_first() and not is_complete(run.path):
             write_token_pairs(run.path, {"train": labelled}, vocabulary, result)
         return run.finish(result)
+
+
+def summary(choice: np.ndarray) -> dict:
+    """How often response a wins, a tie counting half."""
+    return {
+        "pairs": len(choice),
+        "win_rate_a": float(np.mean(np.where(choice < 0, 0.5, choice == 0))),
+        "ties": int(np.sum(choice < 0)),
+    }

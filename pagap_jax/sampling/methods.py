@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pagap_jax.array_types import TokenLogits
+from pagap_jax.errors import ConfigError
 
 NEVER = -1e30  # a logit that is never sampled; finite, so that no NaN comes of 0 * inf
 
@@ -36,6 +37,10 @@ class SamplingMethod:
     def __post_init__(self):
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(f"needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1, got {self}")
+        if self.dtype not in (None, "float32", "bfloat16"):
+            raise ConfigError(
+                f"SamplingMethod.dtype: found {self.dtype!r}, expected 'bfloat16', 'float32' or None"
+            )
 
     def filter_logits(self, logits: TokenLogits) -> TokenLogits:
         """Logits of the distribution that is drawn from (temperature above 0)."""

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from pagap_jax.errors import ConfigError
 from pagap_jax.sampling.methods import NEVER, SamplingMethod, first_maximum
 from tests.reference.sampling import truncated_distribution
 
@@ -54,6 +55,11 @@ def test_temperature_zero_is_greedy(logits):
     tokens = SamplingMethod(temperature=0.0).draw(jax.random.key(0), logits)
     np.testing.assert_array_equal(tokens, logits.argmax(axis=-1))
     assert tokens.dtype == np.int32
+
+
+def test_unknown_types_are_refused():
+    with pytest.raises(ConfigError, match="found 'bf16', expected 'bfloat16'"):
+        SamplingMethod(dtype="bf16")
 
 
 def test_draws_are_jax_s(logits):
