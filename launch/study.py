@@ -1,0 +1,285 @@
+"""`python -m launch.study print|jobset|tpu_vm`: a whole study as the jobs that it is made of.
+
+After `--` comes `study --gin_file=... --gin.STUDY_DIR="'gs://...'"`, as for `pagap`. `print` gives
+the jobs' commands in order; `jobset` a folder of manifests and a script that submits them in order;
+`tpu_vm` the commands that run one job after another on TPU VMs. Nothing is sent.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import gin
+
+from launch import options
+from launch.jobset import add_cluster_options, jobset_of
+from launch.runner import exit_code_of
+from launch.tpu_vm.__main__ import add_machine_options, machine_of
+from pagap_jax.accelerators import Slice
+from pagap_jax.configuration import load_job, parse, parse_command_line
+from pagap_jax.errors import ConfigError
+from pagap_jax.study.plan import ControlledStudy, Stage, in_order
+
+ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
+LONGEST_PREFIX = 14  # of a name: what follows tells the stages apart
+SUBMIT_FILE = "submit.sh"
+
+# A job is submitted once what it needs is finished; the cluster's queue does the rest.
+_SUBMIT = """\
+#!/usr/bin/env bash
+# Submits each job once the jobs that it waits for are completed. May be run again at any time.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+submit() { # MANIFEST NAMES...: a job and what it waits for
+  local manifest=$1 state
+  shift
+  for needed in "$@"; do
+    while true; do
+      state=$(kubectl --namespace=NAMESPACE get "jobset/$needed" \\
+        --output='jsonpath={.status.terminalState}')
+      [[ $state == Completed ]] && break
+      if [[ $state == Failed ]]; then
+        echo "$manifest: the job $needed, which it waits for, failed" >&2
+        exit 1
+      fi
+      sleep "${POLL:-30}"
+    done
+  done
+  kubectl apply --filename="$manifest"
+}
+
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A stage and where it runs.
+
+    Attributes:
+        wave: those of one wave wait for none of each other.
+    """
+
+    stage: Stage
+    study_dir: str
+    wave: int
+    slice: Slice | None
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.stage)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line after `pagap`."""
+        words = self.stage.argv(self.study_dir)
+        if "://" not in self.study_dir:
+            return words
+        # The plan joins paths as those of a file system, where gs:// loses a slash.
+        return [word.replace(str(PurePosixPath(self.study_dir)), self.study_dir) for word in words]
+
+    def name(self, prefix: str) -> str:
+        """The same whatever else the study comes to hold; unlike that of any other stage."""
+        return name_of(prefix, self.stage.name, self.kind)
+
+
+def kind_of(stage: Stage) -> str:
+    """'golden_policy': stages of a kind share a gin file."""
+    return PurePosixPath(stage.gin_file).stem
+
+
+def name_of(prefix: str, stage: str, kind: str) -> str:
+    """A name for a stage that engines take: 'tiny-3f9a1c-golden-policy'."""
+    digest = hashlib.sha256(stage.encode()).hexdigest()[:6]
+    text = f"{prefix}-{digest}-{kind.replace('_', '-')}"
+    return text[: options.LONGEST_NAME].rstrip("-")
+
+
+def read_study(words: Sequence[str]) -> tuple[str, list[Stage], int]:
+    """The study's folder, its stages, and how many runs a seed its results will add.
+
+    Raises:
+        ConfigError: as `pagap study` would; or it isn't a study.
+    """
+    command = parse_command_line(words)
+    if command.job != "study":
+        raise ConfigError(f"found the job {command.job!r} after --, expected study")
+    study = load_job(command.job)
+    parse(study, command.gin_files, command.gin_bindings, command.search_paths)
+    bound = gin.get_bindings("study")
+    stages: list[Stage] = []
+    for seed in bound["seeds"]:
+        plan = ControlledStudy(
+            bound["configs"], bound["name"], bound["study_dir"], seed, bound["data"]
+        )
+        stages += plan.shared_stages()
+        for settings in bound["online"]:
+            stages += plan.online(settings)
+        for settings in bound["offline"]:
+            stages += plan.offline(settings)
+    return bound["study_dir"], stages, bound.get("long_offline_runs", 0)
+
+
+def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:
+    """Each stage with its wave, wave by wave: what can run at once stands side by side."""
+    waves: dict[str, int] = {}
+    for stage in in_order(stages):
+        waves[stage.name] = 1 + max((waves[need] for need in stage.needs), default=0)
+    return sorted(
+        ((waves[stage.name], stage) for stage in in_order(stages)), key=lambda pair: pair[0]
+    )
+
+
+def slice_of_kind(text: str) -> tuple[str, Slice]:
+    """An argparse type: 'v5p:4x4x4', or 'golden=v5p:4x4x4'."""
+    kind, equals, slice_text = text.rpartition("=")
+    if equals and not re.fullmatch(r"[a-z]\w*", kind):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected SLICE or KIND=SLICE")
+    return kind, options.slice_of_chips(slice_text)
+
+
+def place(
+    study_dir: str, stages: Sequence[Stage], given: Sequence[tuple[str, Slice]], is_local: bool
+) -> list[Job]:
+    """The stages as jobs in order, each with its slice.
+
+    Raises:
+        ConfigError: a slice for a kind of stage that the study doesn't have, a stage without a
+            slice, or a folder that hosts of a pod don't share.
+    """
+    slices, kinds = dict(given), {kind_of(stage) for stage in stages}
+    for kind in slices:
+        if kind not in (ANY_KIND, *kinds):
+            expected = ", ".join(sorted(kinds))
+            raise ConfigError(f"--slice: found the kind {kind!r}, expected one of {expected}")
+    missing = sorted(kinds - set(slices)) if ANY_KIND not in slices else []
+    if not is_local and missing:
+        raise ConfigError(
+            f"--slice: found none for {', '.join(missing)}, expected KIND=SLICE for each, or one"
+            " SLICE for all others"
+        )
+    if not is_local and "://" not in study_dir:
+        raise ConfigError(
+            f"STUDY_DIR: found {study_dir!r}, expected a bucket as in 'gs://BUCKET/study': the"
+            " hosts of a pod share no folder"
+        )
+    default = slices.get(ANY_KIND)
+    return [
+        Job(stage, study_dir, wave, slices.get(kind_of(stage), default))
+        for wave, stage in in_waves(stages)
+    ]
+
+
+def as_shell(jobs: Sequence[Job], commands: Sequence[Sequence[str]]) -> str:
+    """A command a job, with what it waits for above it."""
+    lines: list[str] = []
+    for job, command in zip(jobs, commands, strict=True):
+        waits = f", waits for {', '.join(job.stage.needs)}" if job.stage.needs else ""
+        slice_text = f", {job.slice}" if job.slice else ""
+        lines += [f"# {job.stage.name}{slice_text}{waits}", shlex.join(command)]
+    return "\n".join(lines) + "\n"
+
+
+def print_shell(jobs: Sequence[Job], given: argparse.Namespace) -> None:
+    """The jobs for any machine that can hold them."""
+    print(as_shell(jobs, [["pagap", *job.arguments] for job in jobs]), end="")
+
+
+def print_tpu_vm(jobs: Sequence[Job], given: argparse.Namespace) -> None:
+    """The jobs on TPU VMs, one after another, a machine a kind of slice; deleted at the end."""
+
+    def command(verb: str, slice_: Slice) -> list[str]:
+        name = f"{given.prefix}-{slice_.accelerator_type}"
+        machine = machine_of(given, name=name, slice=slice_)
+        options_ = [
+            f"--{option}={value}"
+            for option in ("name", "project", "zone", "slice", "runtime", "network", "subnetwork",
+                           "service_account")
+            if (value := getattr(machine, option))
+        ]  # fmt: skip
+        return [
+            *("python", "-m", "launch.tpu_vm", verb), *options_, f"--{machine.capacity}",
+        ]  # fmt: skip
+
+    variables = [f"--env={key}={value}" for key, value in given.env]
+    placed = [(job, job.slice) for job in jobs if job.slice]
+    watches = [[*command("watch", s), *variables, "--", *job.arguments] for job, s in placed]
+    print("set -e  # what comes later needs what comes before; the machines stay where one fails")
+    print(as_shell(jobs, watches), end="")
+    print("# nothing is left to pay for")
+    for one in sorted({s for _, s in placed}, key=str):
+        print(shlex.join(command("delete", one)))
+
+
+def write_manifests(jobs: Sequence[Job], given: argparse.Namespace) -> None:
+    """A manifest a job, named in order, and a script that submits each when its turn has come."""
+    folder = Path(given.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    names = {job.stage.name: job.name(given.prefix) for job in jobs}
+    for number, job in enumerate(jobs, 1):
+        name = names[job.stage.name]
+        file = f"{number:03d}-{name}.yaml"
+        manifest = jobset_of(given, name=name, slice=job.slice, arguments=job.arguments)
+        (folder / file).write_text(manifest.as_yaml())
+        needs = [names[need] for need in job.stage.needs]
+        lines += [f"# wave {job.wave}: {job.stage.name}", shlex.join(["submit", file, *needs])]
+    script = _SUBMIT.replace("NAMESPACE", given.namespace) + "\n".join(lines) + "\n"
+    (folder / SUBMIT_FILE).write_text(script)
+    print(f"{len(jobs)} manifests in {folder}; bash {folder / SUBMIT_FILE} submits them in order")
+
+
+ENGINES = {"print": print_shell, "jobset": write_manifests, "tpu_vm": print_tpu_vm}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The three engines."""
+    whole = argparse.ArgumentParser(prog="python -m launch.study", description=__doc__)
+    engines = whole.add_subparsers(dest="engine", required=True, metavar="|".join(ENGINES))
+    for engine in ENGINES:
+        one = engines.add_parser(engine, description=ENGINES[engine].__doc__)
+        one.add_argument(
+            "--slice", dest="slices", type=slice_of_kind, action="append", default=[],
+            metavar="[KIND=]SLICE", help="for all stages, or for those of a kind",
+        )  # fmt: skip
+        if engine != "print":
+            prefix = options.matching(
+                options.LABEL, f"a name of at most {LONGEST_PREFIX} letters, digits and hyphens",
+                LONGEST_PREFIX,
+            )  # fmt: skip
+            one.add_argument("--prefix", type=prefix, required=True, help="of all names")
+        if engine == "jobset":
+            one.add_argument("--folder", required=True, help="for the manifests")
+            add_cluster_options(one)
+        if engine == "tpu_vm":
+            add_machine_options(one)
+        options.add_job_options(one)
+    return whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints or writes one study and returns the exit code."""
+    given = parser().parse_args(argv)
+    return exit_code_of(lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    study_dir, stages, long_runs = read_study(given.arguments)
+    jobs = place(study_dir, stages, given.slices, is_local=given.engine == "print")
+    ENGINES[given.engine](jobs, given)
+    if long_runs:
+        print(
+            f"note: {long_runs} longer offline runs a seed depend on the rows of these jobs and"
+            " aren't among them",
+            file=sys.stderr,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
