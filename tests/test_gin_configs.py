@@ -36,6 +36,7 @@ WITH = {
     "data/mt5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
     "data/byt5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
     "sizes/of_checkpoint.gin": ["jobs/sft.gin", "data/tickets.gin"],
+    "jobs/partitioning.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "jobs/training.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "jobs/align.gin": ["jobs/align_offline.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "sizes/tiny.gin": ["jobs/sft.gin", "data/tickets.gin"],

@@ -16,7 +16,7 @@ from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
 from pagap_jax.sampling.loop import END_ID
 from pagap_jax.train.state import TrainState
-from pagap_jax.train.step import Metrics, apply_gradients
+from pagap_jax.train.step import Gradients, Metrics, apply_gradients, over_microbatches
 
 
 class Reduction(enum.Enum):
@@ -50,6 +50,7 @@ class AlignStep:
     loss: AlignmentLoss
     reduction: Reduction
     optimizer: optax.GradientTransformation
+    num_microbatches: int = 1
 
     def __call__(
         self,
@@ -61,13 +62,30 @@ class AlignStep:
         frozen: FrozenModels,
     ) -> tuple[TrainState, Metrics, PairBatch]:
         """The next state, metrics, and the pairs for whoever records them."""
+
+        def compute(rows: PromptBatch, sample_key: RandomKey) -> Gradients:
+            return self._gradients(state.params, rows, beta, sample_key, frozen)
+
+        step_key = jax.random.fold_in(key, state.step)
+        found = over_microbatches(compute, batch, step_key, self.num_microbatches)
+        state, norms = apply_gradients(state, found.gradients, learning_rate, self.optimizer)
+        return state, {"loss": found.loss, **found.metrics, **norms}, found.rest
+
+    def _gradients(
+        self,
+        params: Any,
+        batch: PromptBatch,
+        beta: Scalar,
+        sample_key: RandomKey,
+        frozen: FrozenModels,
+    ) -> Gradients:
+        """Of the mean loss over the batch's pairs, which are the `rest`."""
         prompt, mask = batch["prompt"], batch["prompt"] > 0
         hidden, encoder_gradient = jax.vjp(
-            lambda params: self.policy.encode(params, prompt).hidden, state.params
+            lambda params: self.policy.encode(params, prompt).hidden, params
         )
-        sample_key = jax.random.fold_in(key, state.step)
         encoded = jax.lax.stop_gradient(Encoded(hidden, mask))
-        pairs = self.pair_source(state.params, frozen.judge, encoded, batch, sample_key)
+        pairs = self.pair_source(params, frozen.judge, encoded, batch, sample_key)
         # The update is compiled apart from the source, so that a replay of recorded pairs runs
         # through the same arithmetic as the run that sampled them (App. F).
         pairs, hidden = jax.lax.optimization_barrier((pairs, hidden))
@@ -83,12 +101,10 @@ class AlignStep:
             return pair_loss(self.loss, self._reduce(scores, responses), reference, pairs, beta)
 
         gradient = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
-        (loss, metrics), (decoder_part, hidden_gradient) = gradient(state.params, hidden)
+        (loss, (weight, metrics)), (decoder_part, hidden_gradient) = gradient(params, hidden)
         (encoder_part,) = encoder_gradient(hidden_gradient)
         gradients = jax.tree.map(jnp.add, decoder_part, encoder_part)
-        state, norms = apply_gradients(state, gradients, learning_rate, self.optimizer)
-        metrics = {"loss": loss, **metrics, **response_metrics(responses), **norms}
-        return state, metrics, pairs
+        return Gradients(loss, weight, metrics | response_metrics(responses), gradients, pairs)
 
     def _score(self, params: Any, encoded: Encoded, responses: SampledTokens) -> SequenceLogProbs:
         return sequence_log_prob(self.policy.log_probs(params, encoded, responses))
@@ -103,8 +119,8 @@ def pair_loss(
     reference: SequenceLogProbs,
     pairs: PairBatch,
     beta: Scalar,
-) -> tuple[jax.Array, Metrics]:
-    """Mean loss over the pairs that aren't ties, and what is worth knowing of them.
+) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+    """Mean loss over the pairs that aren't ties, their number, and what is worth knowing of them.
 
     Args:
         scores: [B, 2] of the policy for responses a and b; `reference` likewise.
@@ -130,7 +146,7 @@ def pair_loss(
         "chosen_probability": mean(jnp.where(weight > 0, confidence, 0.0)),
     }
     losses = loss.function(chosen, rejected, ref_chosen, ref_rejected, beta)
-    return mean(losses), metrics
+    return mean(losses), (jnp.sum(weight), metrics)
 
 
 def response_metrics(responses: SampledTokens) -> Metrics:

@@ -4,20 +4,22 @@ In: π_sft, pairs (online uses their prompts alone) and, online, a preference mo
 checkpoints and, online, D_online.
 """
 
-import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import gin
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
+from pagap_jax.align.pairs import PairSource
 from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params
-from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs, open_preference_model
+from pagap_jax.jobs.inputs import batch_at, build_judge, build_policy, open_pairs, restore_judge
 from pagap_jax.jobs.reference_scores import origin, read_reference_scores
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.config import T5Config
@@ -28,6 +30,7 @@ from pagap_jax.model.sharding import (
     put_batch,
     replicated,
 )
+from pagap_jax.policies import Params, Policy
 from pagap_jax.run_directory import RunDirectory, require_job
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.loop import TrainLoop
@@ -72,7 +75,9 @@ def align(
     reduction: Literal["sum", "mean"] = "sum",
     data_order: Literal["shuffled", "recorded"] = "shuffled",
     reference_scores_dir: str | None = None,
-    num_partitions: int = 1,
+    num_microbatches: int = 1,
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32",
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Optimises the policy from π_sft, which is the reference as well.
@@ -85,6 +90,10 @@ def align(
         reference_scores_dir: of `reference_scores` with these pairs and this checkpoint; None runs
             the reference in each step. Offline only: what will be sampled can't be scored before.
         batch_size: prompts a step, one pair each.
+        num_microbatches: parts of a batch that are sampled and whose gradients are added up, one
+            after another; each draws samples of its own.
+        frozen_dtype: of the parameters of reference and preference model. Activations have the
+            model's own type; in a bfloat16 model only embeddings and logits differ.
     """
     if beta < 0:
         raise ConfigError(f"BETA: found {beta}, expected 0 or more")
@@ -94,26 +103,28 @@ def align(
     with RunDirectory(model_dir, "align", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        mesh = make_mesh(num_partitions)
-        check_batch_size(batch_size, mesh)
+        mesh = mesh_maker()
+        check_batch_size(batch_size, mesh, num_microbatches)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
-        source, judge_params = build_source(online, policy, vocabulary, mesh)
-        step = AlignStep(policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer)
-        shuffle = data_order == "shuffled"
-        abstract = abstract_params(policy.transformer, mesh)
-        restore = functools.partial(restore_params, initial_checkpoint_path, abstract)
-        abstract = abstract_state(abstract, optimizer, mesh)
+        source, judge_params = open_source(online, policy, vocabulary, mesh, frozen_dtype)
+        step = AlignStep(
+            policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer, num_microbatches
+        )
+
+        def restore(dtype: str = "float32") -> Any:
+            params = abstract_params(policy.transformer, mesh, dtype)
+            return restore_params(initial_checkpoint_path, params)
+
+        abstract = abstract_state(abstract_params(policy.transformer, mesh), optimizer, mesh)
         compiled = compile_align_step(step, abstract, mesh)
-        scores = {}
-        if reference_scores_dir:
-            made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
-            scores = {"reference": read_reference_scores(reference_scores_dir, made_of)}
-        frozen = FrozenModels(None if scores else restore(), judge_params)
+        made_of = (pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
+        scores = known_scores(reference_scores_dir, *made_of)
+        frozen = FrozenModels(None if scores else restore(frozen_dtype), judge_params)
         key = jax.random.key(seed)
 
         def put(index):
-            batch = batch_at(pairs, batch_size, index, seed, shuffle, **scores)
+            batch = batch_at(pairs, batch_size, index, seed, data_order == "shuffled", **scores)
             return batch["prompt"], put_batch(batch, mesh)
 
         batches = Prefetch(put, loop.train_steps)
@@ -124,22 +135,21 @@ def align(
             state, metrics, made = compiled(state, batch, *rates, key, frozen)
             return state, metrics, (prompt, made)
 
-        recorder = None
-        if online:
-            length = pairs.prompt.shape[1]
-            recorder = StreamRecorder(run.path / "stream", run.path / "d_online", length)
         facts = {
             "method": method, "loss": loss, "reduction": reduction, "beta": beta,
             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
         }  # fmt: skip
+        length = pairs.prompt.shape[1]
+        recorder = StreamRecorder(run.path / "stream", run.path / "d_online", length)
 
         def fresh_state():
-            # Not kept beyond this where no step needs a reference: its memory is the policy's.
-            return init_state(frozen.reference or restore(), optimizer, mesh)
+            # Not kept beyond this where no step needs it: its memory is the policy's.
+            known = frozen.reference if frozen_dtype == "float32" else None
+            return init_state(known or restore(), optimizer, mesh)
 
         with jax.set_mesh(mesh):
-            loop.run(run, fresh_state, abstract, one_step, recorder)
-        if recorder:
+            loop.run(run, fresh_state, abstract, one_step, recorder if online else None)
+        if online:
             recorder.finish(vocabulary, facts)
         return run.finish(facts)
 
@@ -160,14 +170,22 @@ def parents_of_source(online: Online | None, reference_scores_dir: str | None) -
     return {}
 
 
-def build_source(online: Online | None, policy, vocabulary, mesh):
-    """The pair source and the parameters that it judges with (none offline)."""
+def open_source(
+    online: Online | None, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str
+) -> tuple[PairSource, Params | None]:
+    """Where a step's pairs come from, and the parameters that they are judged with, if any."""
     if online is None:
         return offline_pairs, None
-    judge, params = open_preference_model(
-        online.judge, online.judge_checkpoint_path, online.input_length, vocabulary, mesh
-    )
+    judge = build_judge(online.judge, online.input_length, vocabulary)
+    params = restore_judge(judge, online.judge_checkpoint_path, mesh, dtype)
     return OnlinePairs(policy, judge, online.sampling), params
+
+
+def known_scores(reference_scores_dir: str | None, *made_of: Any) -> dict[str, np.ndarray]:
+    """The batches' further column of log-probs; none where the step runs the reference."""
+    if reference_scores_dir is None:
+        return {}
+    return {"reference": read_reference_scores(reference_scores_dir, origin(*made_of))}
 
 
 def compile_align_step(step: AlignStep, abstract, mesh):

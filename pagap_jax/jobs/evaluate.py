@@ -4,10 +4,12 @@ In: a policy's run, π_sft, golden responses, D_golden, both preference models. 
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gin
 from etils import epath
+from jax.sharding import Mesh
 
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination
@@ -51,7 +53,7 @@ def evaluate(
     study: str = "",
     study_dir: str = "",
     last_checkpoint_only: bool = False,
-    num_partitions: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Writes a row for each checkpoint of the policy's run.
@@ -73,7 +75,7 @@ def evaluate(
         facts = read_result(policy_dir)
         if facts is None:
             raise ConfigError(f"{policy_dir} holds no finished run of a policy")
-        mesh = make_mesh(num_partitions)
+        mesh = mesh_maker()
         responses = open_pairs(golden_responses_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, responses.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)

@@ -50,14 +50,18 @@ def build_policy(model: T5Config, vocabulary: Any, response_length: int) -> Poli
     return Policy(Transformer(model), sampleable_size(vocabulary), response_length)
 
 
-def open_preference_model(
-    model: T5Config, checkpoint_path: str, input_length: int, vocabulary: Any, mesh: Mesh
-) -> tuple[PreferenceModel, Params]:
-    """A preference model and its parameters, where they belong on the mesh."""
-    require_job(checkpoint_path, "a preference model", "preference_model")
+def build_judge(model: T5Config, input_length: int, vocabulary: Any) -> PreferenceModel:
+    """A preference model around a T5."""
     check_model_fits(model, vocabulary)
-    judge = PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
-    return judge, restore_params(checkpoint_path, abstract_params(judge.transformer, mesh))
+    return PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
+
+
+def restore_judge(
+    judge: PreferenceModel, checkpoint_path: str, mesh: Mesh, dtype: str = "float32"
+) -> Params:
+    """The parameters of a preference model's run, where they belong on the mesh."""
+    require_job(checkpoint_path, "a preference model", "preference_model")
+    return restore_params(checkpoint_path, abstract_params(judge.transformer, mesh, dtype))
 
 
 def open_judge(
@@ -69,8 +73,8 @@ def open_judge(
     batch_size: int,
 ) -> Judge:
     """A preference model ready to judge whole data sets."""
-    opened = open_preference_model(model, checkpoint_path, input_length, vocabulary, mesh)
-    return Judge.compiled(*opened, mesh, batch_size)
+    judge = build_judge(model, input_length, vocabulary)
+    return Judge.compiled(judge, restore_judge(judge, checkpoint_path, mesh), mesh, batch_size)
 
 
 def batch_at(

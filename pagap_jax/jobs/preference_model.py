@@ -5,21 +5,21 @@ validation split, both orders asked, against the labels and (made-up data) the h
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pagap_jax.data.stored import TokenPairs
-from pagap_jax.data.vocabulary import special_ids
 from pagap_jax.evaluation.judging import Judge
-from pagap_jax.jobs.inputs import batch_at, check_model_fits, open_pairs
+from pagap_jax.jobs.inputs import batch_at, build_judge, open_pairs
 from pagap_jax.losses.preference import preference_loss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
-from pagap_jax.model.transformer import Transformer
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.loop import TrainLoop
@@ -40,7 +40,8 @@ def preference_model(
     batch_size: int,
     seed: int,
     initial_checkpoint_path: str | None = None,
-    num_partitions: int = 1,
+    num_microbatches: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Trains a T5 to tell which of two responses is preferred."""
@@ -50,11 +51,10 @@ def preference_model(
     with RunDirectory(model_dir, "preference_model", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        check_model_fits(model, vocabulary)
+        judge = build_judge(model, input_length, vocabulary)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         validation = open_pairs(pairs_dir, "validation", vocabulary)
-        judge = PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
-        mesh = make_mesh(num_partitions)
+        mesh = mesh_maker()
         state = train_supervised(
             run,
             transformer=judge.transformer,
@@ -62,6 +62,7 @@ def preference_model(
             loss_function=functools.partial(preference_training_loss, judge),
             batch_at=lambda step: batch_at(pairs, batch_size, step, seed),
             batch_size=batch_size,
+            num_microbatches=num_microbatches,
             optimizer=optimizer,
             learning_rate=learning_rate,
             loop=loop,
@@ -90,7 +91,8 @@ def preference_training_loss(judge: PreferenceModel, params: Any, batch: dict, k
         "accuracy": jnp.sum(right * labelled) / total,
         "prompt_truncated": jnp.mean(composed.prompt_truncated, dtype=jnp.float32),
     }
-    return jnp.sum(preference_loss(log_odds, first_is_chosen) * labelled) / total, metrics
+    loss = jnp.sum(preference_loss(log_odds, first_is_chosen) * labelled) / total
+    return loss, (jnp.sum(labelled), metrics)
 
 
 def validate(judge: Judge, pairs: TokenPairs) -> dict:

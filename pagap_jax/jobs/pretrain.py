@@ -6,11 +6,13 @@ Two runs: tags first, then tags and verdicts from that checkpoint.
 
 import functools
 import json
+from collections.abc import Callable
 
 import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pagap_jax.data.batches import batch_indices
 from pagap_jax.data.corruption import category_table, replace_words
@@ -47,7 +49,7 @@ def pretrain(
     verdict_weight: float = 0.0,
     max_final_loss: float | None = None,
     initial_checkpoint_path: str | None = None,
-    num_partitions: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Teaches a tiny T5 to spot replaced words and, with a weight, to name the better response.
@@ -77,7 +79,7 @@ def pretrain(
         state = train_supervised(
             run,
             transformer=transformer,
-            mesh=make_mesh(num_partitions),
+            mesh=mesh_maker(),
             loss_function=functools.partial(pretraining_loss, judge, verdict_weight),
             batch_at=lambda step: corrupted_batch(pairs, table, batch_size, step, seed),
             batch_size=batch_size,
@@ -101,7 +103,7 @@ def pretrain(
 
 
 def corrupted_batch(
-    pairs: TokenPairs, table: np.ndarray, batch_size: int, step: int, seed: int
+    pairs: TokenPairs, table: list[np.ndarray], batch_size: int, step: int, seed: int
 ) -> dict[str, np.ndarray]:
     """A batch with words of both responses replaced, and where; a function of (seed, step)."""
     index = batch_indices(len(pairs), batch_size, step, seed)
@@ -145,7 +147,7 @@ def pretraining_loss(judge: PreferenceModel, verdict_weight: float, params, batc
         ]
         metrics["verdict_loss"] = verdict_loss(log_odds, *counts)
         loss = loss + verdict_weight * metrics["verdict_loss"]
-    return loss, metrics
+    return loss, (jnp.float32(len(tags)), metrics)
 
 
 def last_logged(run: RunDirectory, name: str) -> float:

@@ -7,12 +7,14 @@ never changes, so a sweep of offline runs from one π_sft needs its log-probs bu
 import dataclasses
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gin
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from pagap_jax.data.stored import TokenPairs, describe_vocabulary
 from pagap_jax.errors import ConfigError
@@ -38,7 +40,7 @@ def reference_scores(
     model: T5Config,
     initial_checkpoint_path: str,
     batch_size: int,
-    num_partitions: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Scores both responses of every training pair under the policy that will be the reference."""
@@ -47,7 +49,7 @@ def reference_scores(
     with RunDirectory(model_dir, "reference_scores", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        mesh = make_mesh(num_partitions)
+        mesh = mesh_maker()
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
         params = restore_params(initial_checkpoint_path, abstract_params(policy.transformer, mesh))
@@ -70,13 +72,16 @@ def origin(
     pairs_dir: str, checkpoint: str, vocabulary: Any, model: T5Config, pairs: TokenPairs
 ) -> dict[str, Any]:
     """All that the scores depend on, as JSON values."""
+    config = dataclasses.asdict(model)
+    for name in ("remat_policy", "scan_layers"):  # how it is computed, not what
+        del config[name]
     facts = {
         "pairs": fingerprint_of(pairs_dir),
         "checkpoint": fingerprint_of(checkpoint),
         "vocabulary": describe_vocabulary(vocabulary),
         "prompt_length": pairs.prompt.shape[1],
         "response_length": pairs.response_a.shape[1],
-        "model": dataclasses.asdict(model),
+        "model": config,
     }
     return json.loads(json.dumps(facts))
 

@@ -3,10 +3,12 @@
 In: pairs, a preference model's run. Out: the same pairs with its choices and probabilities.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import gin
 import numpy as np
+from jax.sharding import Mesh
 
 from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
 from pagap_jax.evaluation.judging import label_pairs
@@ -26,7 +28,7 @@ def relabel(
     judge_checkpoint_path: str,
     input_length: int,
     batch_size: int,
-    num_partitions: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Labels every pair of every split by the sign of r(x, a, b) − r(x, b, a)."""
@@ -34,7 +36,7 @@ def relabel(
     with RunDirectory(model_dir, "relabel", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        mesh = make_mesh(num_partitions)
+        mesh = mesh_maker()
         golden = open_judge(
             judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
         )

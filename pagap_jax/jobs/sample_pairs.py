@@ -6,11 +6,13 @@ labels are the check that the golden policy wins half of the time against itself
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import gin
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.evaluation.batching import map_batches
@@ -41,7 +43,7 @@ def sample_pairs(
     num_prompts: int,
     batch_size: int,
     seed: int,
-    num_partitions: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Response a from one policy, response b from another, labelled in both orders."""
@@ -52,7 +54,7 @@ def sample_pairs(
     with RunDirectory(model_dir, "sample_pairs", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        mesh = make_mesh(num_partitions)
+        mesh = mesh_maker()
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
         policy = build_policy(model, vocabulary, prompts.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)

@@ -4,10 +4,12 @@ In: a data set of token pairs, a checkpoint to start from. Out: checkpoints of Ï
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gin
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs
 from pagap_jax.model.config import T5Config
@@ -32,13 +34,15 @@ def sft(
     seed: int,
     initial_checkpoint_path: str | None = None,
     continue_training: bool = False,
-    num_partitions: int = 1,
+    num_microbatches: int = 1,
+    mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Fine-tunes a T5 to write what the data set's responses are.
 
     Args:
         batch_size: pairs a step; each gives two targets.
+        num_microbatches: parts of a batch whose gradients are added up, one after another.
         continue_training: goes on with a T5X run: its optimizer state and its step count as well.
     """
     parents = {"pairs": pairs_dir}
@@ -52,10 +56,11 @@ def sft(
         train_supervised(
             run,
             transformer=policy.transformer,
-            mesh=make_mesh(num_partitions),
+            mesh=mesh_maker(),
             loss_function=functools.partial(fine_tuning_loss, policy),
             batch_at=lambda step: batch_at(pairs, batch_size, step, seed),
             batch_size=batch_size,
+            num_microbatches=num_microbatches,
             optimizer=optimizer,
             learning_rate=learning_rate,
             loop=loop,
@@ -83,4 +88,4 @@ def fine_tuning_loss(policy: Policy, params: Any, batch: dict, key: Any):
     encoded = policy.encode(params, batch["prompt"], dropout_key)
     total = -jnp.sum(policy.log_probs(params, encoded, targets, dropout_key))
     number = jnp.sum(targets > 0, dtype=jnp.float32)
-    return total / jnp.maximum(number, 1.0), {"tokens": number}
+    return total / jnp.maximum(number, 1.0), (number, {"tokens": number})

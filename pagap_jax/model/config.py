@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import gin
 import jax.numpy as jnp
@@ -14,6 +15,12 @@ class T5Config:
 
     T5 1.0 is `mlp_activations=('relu',), logits_via_embedding=True`; T5 1.1 is
     `('gelu', 'linear'), False`. Parameters are float32 always; `dtype` is that of activations.
+
+    Attributes:
+        remat_policy: what the backward pass finds saved of a layer: 'none' saves all, 'minimal'
+            the products with weights, 'full' nothing but the layer's input.
+        scan_layers: compiles one layer and scans over all of them. The same parameters, the same
+            checkpoints, the same numbers up to rounding; dropout's masks are others.
     """
 
     vocab_size: int
@@ -28,6 +35,8 @@ class T5Config:
     dropout_rate: float = 0.1
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
+    remat_policy: Literal["none", "minimal", "full"] = "none"
+    scan_layers: bool = False
     # Ours: rows of a zero-initialised table added to the encoder's input, which tells the prompt
     # from the two responses (measured: a T5 without pretraining learns nothing without it).
     # 0 leaves the parameter tree exactly T5X's.

@@ -1,65 +1,115 @@
 """Logical axes to mesh axes: one table, T5X's standard rules."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import gin
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pagap_jax.array_types import AnyArray
 from pagap_jax.errors import ConfigError
 
-# T5X's standard_logical_axis_rules at activation and parameter partitioning dims of 1.
-LOGICAL_AXIS_RULES: dict[str, str | None] = {
-    "batch": "data",
-    "vocab": "model",
-    "embed": None,
-    "mlp": "model",
-    "heads": "model",
-    "kv": None,
-    "joined_kv": "model",
-    "relpos_buckets": None,
-    "segments": None,
-    "samples": None,
-    "length": None,
-}
+BATCH_AXES = ("slice", "data")  # of the mesh; 'slice' only where there are several
+WHOLE = ("kv", "relpos_buckets", "segments", "samples", "length")  # never cut
+
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+
+
+def logical_axis_rules(
+    activation_partitioning_dims: int = 1, parameter_partitioning_dims: int = 1
+) -> Rules:
+    """T5X's four sets of rules: logical axes to mesh axes, in order of precedence.
+
+    Args:
+        activation_partitioning_dims: 2 cuts activations by 'model' between layers as well.
+        parameter_partitioning_dims: 2 cuts parameters by 'data' as well: fully sharded.
+
+    Raises:
+        ConfigError: one is neither 1 nor 2.
+    """
+    dims = (activation_partitioning_dims, parameter_partitioning_dims)
+    if not {*dims} <= {1, 2}:
+        raise ConfigError(
+            "activation_partitioning_dims, parameter_partitioning_dims: found"
+            f" {dims[0]}, {dims[1]}, expected 1 or 2"
+        )
+    cut = [(axis, "model") for axis in ("vocab", "mlp", "heads", "joined_kv")]
+    embed = [("embed", "model")] * (dims[0] - 1) + [("embed", "data")] * (dims[1] - 1)
+    # A logical axis takes the first mesh axis of its rules that its array hasn't used yet.
+    return (("batch", BATCH_AXES), *cut, *embed, *[(axis, None) for axis in (*WHOLE, "embed")])
+
+
+# Those of the last mesh made: a job makes one. Not Flax's own place for them, since Flax would
+# then constrain parameters wherever it unboxes them.
+_rules = logical_axis_rules()
 
 
 @gin.configurable
-def make_mesh(num_partitions: int = 1) -> Mesh:
-    """All devices as a ('data', 'model') mesh.
+def make_mesh(
+    num_partitions: int = 1,
+    num_slices: int = 1,
+    activation_partitioning_dims: int = 1,
+    parameter_partitioning_dims: int = 1,
+    devices: Sequence[Any] | None = None,
+) -> Mesh:
+    """All devices as a ('data', 'model') mesh, and T5X's rules for it from here on.
 
     Args:
         num_partitions: devices that share one copy of the model, T5X's `num_partitions`.
+        num_slices: groups of chips without fast wires between them: a mesh axis 'slice' of its own,
+            which batches are cut by and parameters are not.
+        activation_partitioning_dims: see `logical_axis_rules`.
+        parameter_partitioning_dims: see `logical_axis_rules`.
+        devices: those of this launch where None is given.
 
     Raises:
-        ConfigError: the number of devices isn't a multiple of `num_partitions`.
+        ConfigError: the number of devices isn't a multiple of the partitions.
     """
-    devices = jax.device_count()
-    if num_partitions < 1 or devices % num_partitions:
-        raise ConfigError(f"num_partitions={num_partitions} doesn't divide the {devices} devices")
-    return jax.make_mesh(
-        (devices // num_partitions, num_partitions),
-        ("data", "model"),
-        axis_types=(AxisType.Auto, AxisType.Auto),
-    )
+    rules = logical_axis_rules(activation_partitioning_dims, parameter_partitioning_dims)
+    devices = jax.devices() if devices is None else devices
+    number = len(devices)
+    if num_slices < 1 or number % num_slices:
+        raise ConfigError(f"num_slices={num_slices} doesn't divide the {number} devices")
+    if num_partitions < 1 or number // num_slices % num_partitions:
+        raise ConfigError(
+            f"num_partitions={num_partitions} doesn't divide the {number // num_slices} devices"
+        )
+    shape = (num_slices, number // num_slices // num_partitions, num_partitions)
+    global _rules
+    _rules = rules
+    if num_slices == 1:
+        return jax.make_mesh(shape[1:], ("data", "model"), (AxisType.Auto,) * 2, devices=devices)
+    if hasattr(devices[0], "slice_index"):
+        grid = mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (num_slices, 1, 1), devices)
+    else:  # a rehearsal on CPUs, which are in no slice
+        grid = np.reshape(np.asarray(devices), shape)
+    return Mesh(grid, (*BATCH_AXES, "model"), axis_types=(AxisType.Auto,) * 3)
 
 
 def partition_spec(
-    axes: Sequence[str | None], shape: Sequence[int], mesh_shape: Any
+    axes: Sequence[str | None], shape: Sequence[int], mesh_shape: Mapping[str, int]
 ) -> PartitionSpec:
     """The mesh axes of an array with these logical axes.
 
-    An axis that its mesh axis doesn't divide stays whole, so that two heads run on eight devices.
+    An axis that its mesh axes don't divide stays whole, so that two heads run on eight devices.
     """
-    spec = []
-    for axis, size in zip(axes, shape, strict=True):
-        mesh_axis = LOGICAL_AXIS_RULES[axis] if axis is not None else None
-        spec.append(mesh_axis if mesh_axis and size % mesh_shape[mesh_axis] == 0 else None)
+    assert {*axes} - {None} <= {axis for axis, _ in _rules}, axes
+    spec: list[tuple[str, ...] | None] = []
+    for cut, size in zip(nn.logical_to_mesh_axes(axes, _rules), shape, strict=True):
+        names = tuple(name for name in _names(cut) if name in mesh_shape)
+        shards = math.prod(mesh_shape[name] for name in names)
+        whole = not names or size % shards
+        spec.append(None if whole else names)
     return PartitionSpec(*spec)
+
+
+def _names(cut: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (cut,) if isinstance(cut, str) else cut or ()
 
 
 def num_devices() -> int:
@@ -71,8 +121,8 @@ def num_devices() -> int:
 def num_shards(axis: str, size: int) -> int:
     """Into how many pieces the surrounding `jax.set_mesh` cuts an axis of this size."""
     mesh = jax.sharding.get_abstract_mesh()
-    (mesh_axis,) = partition_spec([axis], [size], mesh.shape) if not mesh.empty else (None,)
-    return mesh.shape[mesh_axis] if mesh_axis else 1
+    (cut,) = partition_spec([axis], [size], mesh.shape) if not mesh.empty else (None,)
+    return math.prod(mesh.shape[name] for name in _names(cut))
 
 
 def constrain(x: AnyArray, *axes: str | None) -> AnyArray:
@@ -106,17 +156,27 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows spread over the 'data' axis."""
-    return NamedSharding(mesh, PartitionSpec(LOGICAL_AXIS_RULES["batch"]))
+    """Rows spread over the 'data' axis of each slice."""
+    return NamedSharding(mesh, PartitionSpec(tuple(n for n in BATCH_AXES if n in mesh.shape)))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises ConfigError where a batch is none, or can't be spread evenly over the data axis."""
-    rows = mesh.shape["data"]
+def num_batch_shards(mesh: Mesh) -> int:
+    """Into how many pieces a batch is cut."""
+    return math.prod(mesh.shape[name] for name in BATCH_AXES if name in mesh.shape)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, num_microbatches: int = 1) -> None:
+    """Raises ConfigError where a batch is none, or can't be spread evenly over the devices."""
+    shards = num_batch_shards(mesh)
     if batch_size < 1:
         raise ConfigError(f"BATCH_SIZE: found {batch_size}, expected 1 or more")
-    if batch_size % rows:
-        raise ConfigError(f"BATCH_SIZE={batch_size} isn't a multiple of the {rows} data shards")
+    if num_microbatches < 1:
+        raise ConfigError(f"NUM_MICROBATCHES: found {num_microbatches}, expected 1 or more")
+    if batch_size % (shards * num_microbatches):
+        parts = f" of each of the {num_microbatches} microbatches" if num_microbatches > 1 else ""
+        raise ConfigError(
+            f"BATCH_SIZE={batch_size} isn't a multiple of the {shards} data shards{parts}"
+        )
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

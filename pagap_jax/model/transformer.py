@@ -29,6 +29,7 @@ from pagap_jax.model.cached_attention import (
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.layers import Dense, Embed, LayerNorm, MlpBlock, dropout
 from pagap_jax.model.sharding import constrain
+from pagap_jax.model.stack import through_layers
 
 
 @struct.dataclass
@@ -91,8 +92,7 @@ class Encoder(nn.Module):
         bias = self.relpos_bias(length, length)
         mask = valid[:, :, None] & valid[:, None, :]
         x = self.dropout(x, deterministic=deterministic)
-        for layer in self.layers:
-            x = layer(x, mask, bias, deterministic)
+        x = through_layers(self, x, mask, bias, deterministic)
         return self.output_dropout(self.encoder_norm(x), deterministic=deterministic)
 
 
@@ -114,6 +114,7 @@ class DecoderLayer(nn.Module):
         self, x: AnyArray, encoded: AnyArray, self_mask: AnyArray, cross_mask: AnyArray, bias, det
     ) -> AnyArray:
         """x [B, N, R, D]; self_mask [B, N, R, R]; cross_mask [B, N * R, P]."""
+        x = constrain(x, "batch", "samples", "length", "embed")
         y = self.pre_self_attention_layer_norm(x)
         keys, values = self.self_attention.keys_values(y)
         queries = self.self_attention.queries(y)
@@ -181,9 +182,7 @@ class Decoder(nn.Module):
         cross_mask = valid.reshape(batch, -1)[:, :, None] & prompt_mask[:, None, :]
         bias = self.relpos_bias(length, length)
         x = self.dropout(x, deterministic=det)
-        for layer in self.layers:
-            x = constrain(x, "batch", "samples", "length", "embed")
-            x = layer(x, encoded, self_mask, cross_mask, bias, det)
+        x = through_layers(self, x, encoded, self_mask, cross_mask, bias, det)
         return self.dropout(self.decoder_norm(x), deterministic=det)
 
     def prefill(self, encoded, prompt_mask, num_samples: int, length: int, layout) -> DecodeCache:

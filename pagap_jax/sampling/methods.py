@@ -39,7 +39,8 @@ class SamplingMethod:
             raise ValueError(f"needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1, got {self}")
         if self.dtype not in (None, "float32", "bfloat16"):
             raise ConfigError(
-                f"SamplingMethod.dtype: found {self.dtype!r}, expected 'bfloat16', 'float32' or None"
+                f"SamplingMethod.dtype: found {self.dtype!r},"
+                " expected 'bfloat16', 'float32' or None"
             )
 
     def filter_logits(self, logits: TokenLogits) -> TokenLogits:

@@ -22,12 +22,16 @@ class TrainState:
     opt_state: Any
 
 
-def abstract_params(transformer: Transformer, mesh: Mesh) -> Any:
-    """Shapes, dtypes and shardings of the parameters, before any of them exists."""
+def abstract_params(transformer: Transformer, mesh: Mesh, dtype: str = "float32") -> Any:
+    """Shapes, dtypes and shardings of the parameters, before any of them exists.
+
+    Args:
+        dtype: of all of them; what is trained is float32.
+    """
     boxed = jax.eval_shape(lambda: _init_boxed(transformer, jax.random.key(0)))
     shardings = parameter_shardings(boxed, mesh)
     return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, dtype, sharding=sharding),
         meta.unbox(boxed),
         shardings,
     )

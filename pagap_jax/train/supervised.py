@@ -57,6 +57,7 @@ def train_supervised(
     loss_function: LossFunction,
     batch_at: Callable[[int], Batch],
     batch_size: int,
+    num_microbatches: int = 1,
     optimizer: optax.GradientTransformation,
     learning_rate: LearningRate,
     loop: TrainLoop,
@@ -72,7 +73,7 @@ def train_supervised(
         continue_training: takes step and optimizer state as well from the initial checkpoint, a
             T5X run's; `loop.train_steps` counts its steps too.
     """
-    check_batch_size(batch_size, mesh)
+    check_batch_size(batch_size, mesh, num_microbatches)
     params = abstract_params(transformer, mesh)
     abstract = abstract_state(params, optimizer, mesh)
     state_shardings = jax.tree.map(lambda x: x.sharding, abstract)
@@ -81,7 +82,13 @@ def train_supervised(
     # The key is an argument, not a constant: runs of other seeds find this program compiled.
     def update(state, batch, rate, key):
         return supervised_step(
-            state, batch, rate, key, loss_function=loss_function, optimizer=optimizer
+            state,
+            batch,
+            rate,
+            key,
+            loss_function=loss_function,
+            optimizer=optimizer,
+            num_microbatches=num_microbatches,
         )
 
     step_function = jax.jit(

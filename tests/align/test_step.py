@@ -165,7 +165,7 @@ def test_pair_loss_puts_chosen_first(loss):
     tokens = np.ones((4, 3), np.int32)
     probability = np.array([0.9, 0.2, 0.5, 0.4], np.float32)
     pairs = PairBatch(tokens, tokens, choice, probability, prompt_truncated=choice == 1)
-    value, metrics = pair_loss(loss, scores, reference, pairs, 0.7)
+    value, (_, metrics) = pair_loss(loss, scores, reference, pairs, 0.7)
     losses, margins, chosen, rejected = [], [], [], []
     for row, c in enumerate(choice):
         if c >= 0:

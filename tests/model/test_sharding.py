@@ -15,7 +15,6 @@ from pagap_jax.jobs.align import compile_align_step
 from pagap_jax.jobs.sft import fine_tuning_loss
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.sharding import (
-    LOGICAL_AXIS_RULES,
     batch_sharding,
     check_batch_size,
     constrain,
@@ -46,12 +45,38 @@ def mesh_of(data: int, model: int) -> Mesh:
 
 
 def test_rules_are_t5x_s_standard_ones():
-    """t5x/partitioning.py: standard_logical_axis_rules with 1 and 1 partitioning dims."""
-    theirs = {
-        "batch": "data", "vocab": "model", "embed": None, "mlp": "model", "heads": "model",
-        "kv": None, "joined_kv": "model", "relpos_buckets": None, "length": None,
-    }  # fmt: skip
-    assert {axis: LOGICAL_AXIS_RULES[axis] for axis in theirs} == theirs
+    """t5x/partitioning.py: standard_logical_axis_rules, by what they make of T5's arrays."""
+    sharded = {
+        # activation and parameter dims: kernel, embedding, scale, activation, heads
+        (1, 1): ("- model", "model -", "-", "data - -", "data - model -"),
+        (2, 1): ("- model", "model -", "model", "data - model", "data - model -"),
+        (1, 2): ("data model", "model data", "data", "data - -", "data - model -"),
+        (2, 2): ("data model", "model data", "model", "data - model", "data - model -"),
+    }
+    axes = (
+        ("embed", "mlp"), ("vocab", "embed"), ("embed",),
+        ("batch", "length", "embed"), ("batch", "length", "heads", "kv"),
+    )  # fmt: skip
+    for dims, expected in sharded.items():
+        mesh = make_mesh(
+            2, activation_partitioning_dims=dims[0], parameter_partitioning_dims=dims[1]
+        )
+        for names, spec in zip(axes, expected, strict=True):
+            found = partition_spec(names, (8,) * len(names), mesh.shape)
+            assert found == PartitionSpec(*[None if n == "-" else n for n in spec.split()]), dims
+    with pytest.raises(ConfigError, match="found 3, 1, expected 1 or 2"):
+        make_mesh(activation_partitioning_dims=3)
+    make_mesh()  # the rules are those of the last mesh
+
+
+def test_slices_cut_batches_and_not_parameters():
+    mesh = make_mesh(2, num_slices=2, parameter_partitioning_dims=2)
+    assert dict(mesh.shape) == {"slice": 2, "data": 2, "model": 2}
+    batch = partition_spec(("batch", "length"), (8, 8), mesh.shape)
+    assert batch == PartitionSpec(("slice", "data"), None)
+    assert batch_sharding(mesh).spec == PartitionSpec(("slice", "data"))
+    assert partition_spec(("embed", "mlp"), (8, 8), mesh.shape) == PartitionSpec("data", "model")
+    make_mesh()
 
 
 def test_an_axis_that_does_not_divide_stays_whole():
@@ -60,7 +85,7 @@ def test_an_axis_that_does_not_divide_stays_whole():
     assert partition_spec(axes, (8, 5, 6, 3), shape) == PartitionSpec("data", None, "model", None)
     assert partition_spec(axes, (8, 5, 3, 3), shape) == PartitionSpec("data", None, None, None)
     assert partition_spec(axes, (6, 5, 6, 3), shape) == PartitionSpec(None, None, "model", None)
-    with pytest.raises(KeyError):
+    with pytest.raises(AssertionError, match="no such axis"):
         partition_spec(("no such axis",), (2,), shape)
 
 

@@ -59,7 +59,7 @@ def test_adafactor_is_t5x_s(name):
 
     def loss_function(params, batch, key):
         logits = example.transformer.apply({"params": params}, *batch)
-        return -jnp.sum(token_log_probs(logits, batch[2])) / jnp.sum(batch[2] > 0), {}
+        return -jnp.sum(token_log_probs(logits, batch[2])) / jnp.sum(batch[2] > 0), (1.0, {})
 
     step = jax.jit(
         functools.partial(supervised_step, loss_function=loss_function, optimizer=optimizer)

@@ -1,0 +1,79 @@
+"""Layers one after another, scanned over, and computed again: the same numbers."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from pagap_jax.losses.log_probs import sequence_log_prob
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.policies import Policy
+from tests.fixtures.tiny import CONFIG as ONE_LAYER
+from tests.fixtures.tiny import POLICY, pair_batch, random_params
+
+CONFIG = dataclasses.replace(ONE_LAYER, num_encoder_layers=2, num_decoder_layers=3)
+PARAMS = random_params(CONFIG, 0)
+BATCH = pair_batch(4)
+
+
+def log_probs(config, params, dropout_key=None):
+    """Of both responses, and the gradient of their sum."""
+    policy = Policy(Transformer(config), POLICY.sampleable_size, POLICY.response_length)
+
+    def total(params):
+        responses = np.stack([BATCH["response_a"], BATCH["response_b"]], axis=1)
+        encoded = policy.encode(params, BATCH["prompt"], dropout_key)
+        scores = sequence_log_prob(policy.log_probs(params, encoded, responses, dropout_key))
+        return scores.sum(), scores
+
+    (_, scores), gradients = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+    return scores, gradients
+
+
+def with_settings(**settings):
+    return dataclasses.replace(CONFIG, **settings)
+
+
+@pytest.mark.parametrize("remat_policy", ["none", "minimal", "full"])
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_scan_and_remat_change_no_number(scan_layers, remat_policy):
+    config = with_settings(scan_layers=scan_layers, remat_policy=remat_policy)
+    expected, found = log_probs(CONFIG, PARAMS), log_probs(config, PARAMS)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), *(expected, found)
+    )
+
+
+def test_a_scanned_model_has_the_same_parameters():
+    def tree(config):
+        return jax.eval_shape(lambda: random_params(config, 0))
+
+    assert tree(with_settings(scan_layers=True)) == tree(CONFIG)
+
+
+def test_layers_draw_dropout_of_their_own():
+    """The same masks with and without a scan; others for another key; others in each layer."""
+    key = jax.random.key(3)
+    found = [
+        log_probs(
+            with_settings(dropout_rate=0.3, remat_policy="full", scan_layers=scan), PARAMS, key
+        )[0]
+        for scan in (False, True)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    config = with_settings(dropout_rate=0.3, scan_layers=True)
+    assert not np.allclose(found[0], log_probs(config, PARAMS, jax.random.key(4))[0])
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_remat_saves_less(scan_layers):
+    """What the backward pass keeps of the forward pass, in bytes."""
+
+    def kept(policy):
+        config = with_settings(scan_layers=scan_layers, remat_policy=policy)
+        encode = Policy(Transformer(config), 30, 4).encode
+        _, backward = jax.vjp(lambda params: encode(params, BATCH["prompt"]).hidden, PARAMS)
+        return sum(x.nbytes for x in jax.tree.leaves(backward))
+
+    assert kept("full") < kept("minimal") < kept("none")
