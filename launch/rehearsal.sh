@@ -82,7 +82,7 @@ for ((i = 0; i < count; i++)); do
   mkdir -p "$logs"
   "${command[@]}" >"$log" 2>&1 &
   running[$!]=$i
-  ((i)) || tail --pid="$!" --lines=+1 --follow "$log" & # ends by itself, after the last line
+  ((i)) || tail --pid="$!" --lines=+1 --sleep-interval=0.1 --follow "$log" & # ends by itself, after the last line
   ((i)) || shown=$!
 done
 

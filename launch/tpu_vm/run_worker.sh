@@ -27,10 +27,16 @@ start() {
     return 2
   fi
   mv "$run/wanted" "$run/command"
-  rm -f "$run/exit_code"
+  rm -f "$run/exit_code" "$run/pid"
   # The supervisor inherits the lock. A session of its own: the connection's end is no signal to it.
   setsid nohup bash "$0" supervise "$@" </dev/null >>"$run/log" 2>&1 &
-  echo "$(hostname): started"
+  # It has left the connection's session only once it says who it is.
+  for ((i = 0; i < 500; i++)); do
+    [[ -s $run/pid ]] && echo "$(hostname): started" && return
+    sleep 0.02
+  done
+  echo "$(hostname): found nobody who supervises the run after 10 s" >&2
+  return 1
 }
 
 supervise() {
