@@ -10,10 +10,9 @@ import pytest
 
 _HEAD = """\
 #!{python} -IS
-import json, os, shutil, subprocess, sys
-from pathlib import Path
-HERE = Path({here!r})
-with open(HERE / "calls", "a") as calls:
+import json, os, sys, time
+HERE = {here!r}
+with open(HERE + "/calls", "a") as calls:
     calls.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
 """
 

@@ -191,7 +191,7 @@ def test_what_is_not_given_is_left_to_the_cluster(jobset):
 
 
 def test_apply_sends_what_is_printed_otherwise(programs, capsys, tmp_path):
-    programs.add("kubectl", 'Path(HERE / "manifest").write_text(sys.stdin.read())')
+    programs.add("kubectl", 'open(HERE + "/manifest", "w").write(sys.stdin.read())')
     assert main([*MINIMUM, *JOB]) == 0
     printed = capsys.readouterr().out
     assert programs.calls() == []

@@ -87,6 +87,7 @@ def test_a_lost_connection_does_not_end_the_run(home):
         env={**os.environ, "HOME": str(home)}, start_new_session=True, stdout=subprocess.PIPE,
     ) as connection:  # fmt: skip
         assert connection.stdout and b"started" in connection.stdout.read()  # no pipe stays open
+    assert (home / "pagap" / "run" / "pid").read_text(), "said to be started before it was"
     for number in (signal.SIGHUP, signal.SIGTERM):
         try:
             os.killpg(connection.pid, number)
@@ -123,10 +124,10 @@ def test_setup_installs_with_the_constraints(home, programs, monkeypatch):
     programs.add(
         "uv",
         """\
-        Path("venv/bin").mkdir(parents=True, exist_ok=True)
+        os.makedirs("venv/bin", exist_ok=True)
         for name in ("python", "pagap"):
-            Path("venv/bin", name).write_text("#!/bin/sh\\n")
-            Path("venv/bin", name).chmod(0o755)
+            open(f"venv/bin/{name}", "w").write("#!/bin/sh\\n")
+            os.chmod(f"venv/bin/{name}", 0o755)
         """,
     )
     install = [

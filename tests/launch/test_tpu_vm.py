@@ -20,6 +20,9 @@ SSH = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "sft-0", "--worker=all"]
 
 # The state is a file; ssh runs its command for each worker in a home of its own.
 GCLOUD = """\
+import shutil, subprocess
+from pathlib import Path
+HERE = Path(HERE)
 state = HERE / "state"
 now = state.read_text() if state.exists() else "absent"
 verb = sys.argv[4]
@@ -55,41 +58,50 @@ sys.exit(worst)
 """
 # In place of the installation: a pagap that ends as the n-th line of `plan` says.
 UV = """\
-Path("venv/bin").mkdir(parents=True, exist_ok=True)
-shutil.copy(HERE / "programs" / "pagap", "venv/bin/pagap")
-shutil.copy(HERE / "programs" / "pagap", "venv/bin/python")
+os.makedirs("venv/bin", exist_ok=True)
+for name in ("pagap", "python"):
+    if not os.path.exists(f"venv/bin/{name}"):
+        os.link(f"{HERE}/programs/pagap", f"venv/bin/{name}")
 """
 PAGAP = """\
 if sys.argv[1:] == ["--help"]:
     sys.exit()
-worker = Path(os.environ["HOME"]).name
-count = HERE / f"starts_{worker}"
-start = int(count.read_text()) if count.exists() else 0
-count.write_text(str(start + 1))
-step = json.loads((HERE / "plan").read_text())[start]
+worker = os.path.basename(os.environ["HOME"])
+with open(f"{HERE}/starts_{worker}", "a+") as file:
+    file.write("x")
+    file.seek(0)
+    start = len(file.read()) - 1
+step = json.load(open(f"{HERE}/plan"))[start]
 print(json.dumps([sys.argv[1:], {k: os.environ.get(k) for k in (
     "PAGAP_PROCESSES", "JAX_COORDINATOR_PORT", "JAX_COMPILATION_CACHE_DIR")}]))
 step = step if isinstance(step, (int, str)) else step[int(worker[-1])]
 if step == "preempted":
-    (HERE / "state").write_text("SUSPENDED")
-    import time
-    time.sleep(20)
-sys.exit(step)
+    open(f"{HERE}/state", "w").write("SUSPENDED")
+seconds = {"preempted": 20, "hangs": 20, "slow": 0.6}.get(step, 0)
+time.sleep(seconds)
+sys.exit(step if not seconds else 0)
 """
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A repository with what workers need, and a file that isn't committed."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "launch" / "tpu_vm", folder / "launch" / "tpu_vm")
+    (folder / "constraints.txt").write_text("")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "--message=all"]):
+        subprocess.run([*git, *command], cwd=folder, check=True)
+    (folder / "not_committed").write_text("")
+    return folder
+
+
 @pytest.fixture
-def plan(programs, tmp_path, monkeypatch):
-    """Says how each start ends; the current folder is a checkout with what workers need."""
+def plan(programs, checkout, tmp_path, monkeypatch):
+    """Says how each start ends; gcloud, uv and pagap play, git and the scripts are real."""
     programs.add("gcloud", GCLOUD.replace("WORKERS", str(WORKERS)))
     programs.add("uv", UV)
     programs.add("pagap", PAGAP)
-    checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT / "launch" / "tpu_vm", checkout / "launch" / "tpu_vm")
-    (checkout / "constraints.txt").write_text("")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "--message=all"]):
-        subprocess.run([*git, *command], cwd=checkout, check=True)
     monkeypatch.chdir(checkout)
 
     def write(*steps, state: str = "absent"):
@@ -148,7 +160,6 @@ def test_delete_and_stop(programs):
 
 def test_setup_copies_what_is_committed_to_every_worker(programs, plan, tmp_path):
     plan(state="ACTIVE")
-    Path("constraints.txt").write_text("not committed")
     assert main(["setup", *MACHINE]) == 0
     copy, unpack = [call for call in programs.calls() if call[0] == "gcloud"]
     assert copy == [
@@ -162,7 +173,8 @@ def test_setup_copies_what_is_committed_to_every_worker(programs, plan, tmp_path
     ]
     for i in range(WORKERS):
         home = tmp_path / f"worker_{i}" / "pagap"
-        assert (home / "source" / "constraints.txt").read_text() == ""
+        assert (home / "source" / "constraints.txt").exists()
+        assert not (home / "source" / "not_committed").exists()
         assert (home / "venv" / "bin" / "pagap").exists()
 
 
@@ -211,7 +223,21 @@ def test_watch_makes_a_preempted_machine_anew(programs, plan):
     assert verbs(programs) == [*once, "delete", *once, "delete"]
 
 
-@pytest.mark.parametrize("code", (1, 2, 3))
+def test_a_restart_waits_until_all_workers_ended(programs, plan, tmp_path):
+    plan([42, "slow"], 0)
+    assert watch() == 0
+    assert verbs(programs) == ["create", "scp", "setup", "start", "start"]
+    assert [(tmp_path / f"starts_worker_{i}").read_text() for i in range(2)] == ["xx", "xx"]
+
+
+def test_workers_that_miss_a_lost_one_too_long_are_stopped(programs, plan, monkeypatch):
+    monkeypatch.setattr("launch.tpu_vm.watch.END_WITHIN", 0.2)
+    plan([42, "hangs"], 0)
+    assert watch() == 0
+    assert verbs(programs) == ["create", "scp", "setup", "start", "stop", "start"]
+
+
+@pytest.mark.parametrize("code", (2, 3))
 def test_watch_gives_up_where_no_restart_helps(programs, plan, code):
     plan(code, 0)
     assert watch() == code
@@ -230,7 +256,10 @@ def test_watch_sets_nothing_up_under_a_run(programs, plan, tmp_path):
     main(["setup", *MACHINE])
     slow = "#!/bin/sh\nsleep 0.7\n"
     for i in range(WORKERS):
-        (tmp_path / f"worker_{i}" / "pagap" / "venv" / "bin" / "pagap").write_text(slow)
+        program = tmp_path / f"worker_{i}" / "pagap" / "venv" / "bin" / "pagap"
+        program.unlink()
+        program.write_text(slow)
+        program.chmod(0o755)
     start = ["bash", "launch/tpu_vm/run_worker.sh", "start", "pagap", *JOB[1:]]
     for i in range(WORKERS):
         home = str(tmp_path / f"worker_{i}")
@@ -290,7 +319,7 @@ def test_bad_values_are_refused_before_anything_is_sent(programs, capsys, verb, 
     ),
 )
 def test_what_pagap_would_refuse_is_refused_here(programs, capsys, job, message):
-    assert main(["run", *MACHINE, "--", *job]) == 2
+    assert main(["run", *MACHINE, "--poll=0.01", "--", *job]) == 2
     assert message in capsys.readouterr().err and programs.calls() == []
 
 
