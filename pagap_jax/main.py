@@ -1,5 +1,6 @@
 """`pagap JOB --gin_file=... --gin.NAME=VALUE`: the command line."""
 
+import importlib
 import os
 import signal
 import sys
@@ -12,7 +13,8 @@ from pagap_jax.errors import PagapError, StoppedError
 from pagap_jax.jobs import JOBS
 from pagap_jax.processes import join_processes
 
-CHECKPOINT = "checkpoint"
+# Not jobs: their options are their own, and so is their help. {name: module of run_command}
+COMMANDS = {"checkpoint": "pagap_jax.interop.command", "compile": "pagap_jax.aot.command"}
 INTERRUPTED = 130
 
 
@@ -23,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     42 worth a retry, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    job = arguments[0] if arguments and arguments[0] in (*JOBS, CHECKPOINT) else ""
-    is_command = job == CHECKPOINT  # not a job: no gin file, and a help of its own
+    job = arguments[0] if arguments and arguments[0] in (*JOBS, *COMMANDS) else ""
+    is_command = job in COMMANDS
     is_known = job or not arguments or arguments[0].startswith("-")
     if not arguments or (is_known and not is_command and {"--help", "-h"} & {*arguments}):
         print(job_usage(job) if job else usage(), end="")
@@ -37,12 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = [argument for argument in arguments if argument != "--traceback"]
         if is_command:
-            from pagap_jax.interop.command import run_command
-
-            run_command(arguments[1:])
-        else:
-            join_processes()
-            run_job(arguments)
+            return importlib.import_module(COMMANDS[job]).run_command(arguments[1:])
+        join_processes()
+        run_job(arguments)
     except PagapError as error:
         if show_traceback:
             traceback.print_exc()

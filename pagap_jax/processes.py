@@ -5,42 +5,81 @@ import os
 from collections.abc import Callable
 
 from pagap_jax.errors import ConfigError, PagapError, RetryError
+from pagap_jax.roll_call import meet
 
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-START_WITHIN = 300  # seconds that the processes of a launch have to find each other
+DETECT = "PAGAP_PROCESSES"  # 'auto': as the machine says, a TPU VM or a pod of GKE
+WITHIN = "PAGAP_START_WITHIN"  # seconds that the processes have to find each other
+DEFAULT_WITHIN = 300
+HEARTBEAT_WITHIN = 60  # seconds after which a silent process counts as lost
 
 _index, _count = 0, 1
 
 
 def join_processes() -> None:
-    """Joins the other processes of the launch, where the environment names a coordinator.
+    """Joins the other processes of the launch, if there are any; before anything of JAX runs.
 
-    Before anything of JAX runs. Without the three variables this process is alone.
+    They are named by JAX's three variables, or found by JAX where PAGAP_PROCESSES is 'auto'.
+    Otherwise this process is alone.
 
     Raises:
-        ConfigError: one of them is missing or no number.
+        ConfigError: a variable is missing or no number, or the processes run different code.
         RetryError: the others didn't come.
     """
     global _index, _count
-    given = {name: os.environ.get(name) for name in (COORDINATOR, COUNT, INDEX)}
-    if given[COORDINATOR] is None or given[COUNT] is given[INDEX] is None:
+    launch = _launch()
+    if launch is None:
         return
-    try:
-        count, index = int(given[COUNT] or ""), int(given[INDEX] or "")
-    except ValueError as error:
-        raise ConfigError(f"found {given}, expected an address and two numbers") from error
+    address, count, index = launch
+    within = _number(WITHIN, os.environ.get(WITHIN, str(DEFAULT_WITHIN)))
+    meet(address, count, index, within)
     import jax
 
     try:
         jax.distributed.initialize(
-            given[COORDINATOR], count, index, initialization_timeout=START_WITHIN
+            address,
+            count,
+            index,
+            initialization_timeout=within,
+            heartbeat_timeout_seconds=HEARTBEAT_WITHIN,
         )
     except (RuntimeError, ValueError) as error:
         raise RetryError(
-            f"process {index} of {count} didn't find the others at {given[COORDINATOR]} within"
-            f" {START_WITHIN} s: {str(error).splitlines()[0]}"
+            f"process {index} of {count} didn't join the others at {address}:"
+            f" {str(error).splitlines()[0]}"
         ) from error
     _index, _count = index, count
+
+
+def _launch() -> tuple[str, int, int] | None:
+    """Address of the coordinator, number of processes, and which this is."""
+    if os.environ.get(DETECT) == "auto":
+        return _detected()
+    given = {name: os.environ.get(name) for name in (COORDINATOR, COUNT, INDEX)}
+    if given[COORDINATOR] is None or given[COUNT] is given[INDEX] is None:
+        return None
+    count, index = (_number(name, given[name] or "") for name in (COUNT, INDEX))
+    if not 0 <= index < count:
+        raise ConfigError(f"{INDEX}: found {index}, expected a number below {COUNT}, {count}")
+    return str(given[COORDINATOR]), count, index
+
+
+def _detected() -> tuple[str, int, int] | None:
+    # Not documented by JAX: `initialize` would do the same, but not tell what it found.
+    from jax._src.clusters import ClusterEnv
+
+    address, count, index, _ = ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, DEFAULT_WITHIN
+    )
+    if address is None or count is None or index is None:
+        raise ConfigError(f"{DETECT}=auto: JAX found neither a TPU VM nor another cluster here")
+    return (address, count, index) if count > 1 else None
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"{name}: found {text!r}, expected a whole number")
+    return int(text)
 
 
 def is_first() -> bool:

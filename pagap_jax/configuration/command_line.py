@@ -26,6 +26,8 @@ _COMMANDS = """\
 without a gin file:
   pagap checkpoint inspect PATH                what a T5X, Hugging Face or own checkpoint holds
   pagap checkpoint convert SRC DST --to FORMAT  writes it as orbax, t5x or hf
+without a TPU:
+  pagap compile [JOB] --gin_file=PATH --topology=v5p:4x4x4  whether the job fits, and its limits
 """
 _OPTIONS = ("--gin_file", "--gin_search_paths", "--gin.NAME", "--traceback", "--help")
 

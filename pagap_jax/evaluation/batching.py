@@ -9,13 +9,31 @@ from jax.sharding import Mesh
 
 from pagap_jax.data.batches import Columns, length_bucket, trim_prompts
 from pagap_jax.model.sharding import batch_sharding, put_batch, replicated
+from pagap_jax.policies import Policy
 from pagap_jax.progress import progress_bar
+from pagap_jax.sampling.methods import SamplingMethod
 
 
 def compile_for(function: Callable, num_models: int, mesh: Mesh) -> Callable:
     """Jits `function(*models, batch)`; the batch is spread over devices, results are whole."""
     shardings = (*[None] * num_models, batch_sharding(mesh))
     return jax.jit(function, in_shardings=shardings, out_shardings=replicated(mesh))
+
+
+def compile_sampler(
+    policy: Policy, sampling: SamplingMethod, key: jax.Array, mesh: Mesh
+) -> Callable:
+    """Jits `(params, batch)`: two responses to each prompt, as ids.
+
+    Draws depend on the key and on `batch["row"]`, the number of the batch's first row.
+    """
+
+    def sample(params: Any, batch: dict) -> jax.Array:
+        encoded = policy.encode(params, batch["prompt"])
+        batch_key = jax.random.fold_in(key, batch["row"][0])
+        return policy.sample(params, encoded, batch_key, 2, sampling).tokens
+
+    return compile_for(sample, 1, mesh)
 
 
 def map_batches(

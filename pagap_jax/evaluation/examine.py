@@ -10,14 +10,14 @@ from jax.sharding import Mesh
 
 from pagap_jax.align.online import choose
 from pagap_jax.data.stored import TokenPairs
-from pagap_jax.evaluation.batching import compile_for, map_batches
+from pagap_jax.evaluation.batching import compile_for, compile_sampler, map_batches
 from pagap_jax.evaluation.classification import classify, log_prob_shift, score_pairs
 from pagap_jax.evaluation.intervals import mean_and_standard_error
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.evaluation.kl import response_kl
 from pagap_jax.evaluation.win_rate import win_rate
 from pagap_jax.policies import Policy
-from pagap_jax.sampling.loop import END_ID, Samples
+from pagap_jax.sampling.loop import END_ID
 from pagap_jax.sampling.methods import SamplingMethod
 
 EVALUATION = 1  # what random numbers are for: `sample_pairs` draws from the seed's own stream
@@ -47,11 +47,12 @@ class Examination:
 
     def compiled(self) -> Callable[[Any], dict]:
         """A function of a checkpoint's parameters that gives the measured fields of its row."""
-        policy, sampling = self.policy, self.sampling
+        functions = self.functions()
+        return lambda params: self._examine(functions, params)
 
-        def sample(params: Any, batch: dict, key: jax.Array) -> Samples:
-            key = jax.random.fold_in(key, batch["row"][0])
-            return policy.sample(params, policy.encode(params, batch["prompt"]), key, 2, sampling)
+    def functions(self) -> "Functions":
+        """What is asked of the policy, jitted."""
+        policy = self.policy
 
         def kl(params: Any, reference: Any, batch: dict) -> jax.Array:
             return response_kl(policy, params, reference, batch["prompt"], batch["responses"])
@@ -62,12 +63,11 @@ class Examination:
         # Not the stream of random numbers that the golden responses were sampled with: a policy
         # near the golden one would copy them.
         key = jax.random.fold_in(jax.random.key(self.seed), EVALUATION)
-        functions = Functions(
-            compile_for(lambda params, batch: sample(params, batch, key).tokens, 1, self.mesh),
+        return Functions(
+            compile_sampler(policy, self.sampling, key, self.mesh),
             compile_for(kl, 2, self.mesh),
             compile_for(scores, 2, self.mesh),
         )
-        return lambda params: self._examine(functions, params)
 
     def _examine(self, functions: "Functions", params: Any) -> dict:
         def over(function: Callable, models: tuple, columns: dict, by_length: bool = True) -> Any:

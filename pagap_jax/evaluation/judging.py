@@ -14,6 +14,15 @@ from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.preference_models import Judgement, PreferenceModel
 
 
+def compile_judge(model: PreferenceModel, mesh: Mesh) -> Callable:
+    """Jits `(params, batch)`: both orders of each pair."""
+
+    def judge(params: Any, batch: dict[str, jax.Array]) -> Judgement:
+        return model.judge(params, batch["prompt"], batch["response_a"], batch["response_b"])
+
+    return compile_for(judge, 1, mesh)
+
+
 @dataclasses.dataclass(frozen=True)
 class Judge:
     """A preference model with its parameters, compiled once for a mesh."""
@@ -25,10 +34,7 @@ class Judge:
 
     @classmethod
     def compiled(cls, model: PreferenceModel, params: Any, mesh: Mesh, batch_size: int) -> "Judge":
-        def judge(params: Any, batch: dict[str, jax.Array]) -> Judgement:
-            return model.judge(params, batch["prompt"], batch["response_a"], batch["response_b"])
-
-        return cls(compile_for(judge, 1, mesh), params, mesh, batch_size)
+        return cls(compile_judge(model, mesh), params, mesh, batch_size)
 
     def __call__(
         self, prompt: np.ndarray, response_a: np.ndarray, response_b: np.ndarray

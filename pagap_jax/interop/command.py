@@ -16,8 +16,8 @@ from pagap_jax.interop.stored import Format, StoredCheckpoint
 OVERRIDE = "--gin.T5Config."
 
 
-def run_command(argv: Sequence[str]) -> None:
-    """Runs `inspect` or `convert`.
+def run_command(argv: Sequence[str]) -> int:
+    """Runs `inspect` or `convert`; 0.
 
     Raises:
         PagapError: bad arguments, or a checkpoint that can't be read or written.
@@ -33,7 +33,7 @@ def run_command(argv: Sequence[str]) -> None:
     config = infer_config(checkpoint, **overrides)
     if arguments.command == "inspect":
         print(_as_json(checkpoint, config)) if arguments.json else _show(checkpoint, config)
-        return
+        return 0
     convert(
         checkpoint,
         config,
@@ -43,6 +43,7 @@ def run_command(argv: Sequence[str]) -> None:
         drop_segments=arguments.drop_segments,
     )
     print(f"{arguments.destination}: {checkpoint.num_parameters:,} parameters, {arguments.to}")
+    return 0
     if checkpoint.optimizer:
         print("the optimizer's state was left out: a job takes it from the T5X checkpoint itself")
 

@@ -18,13 +18,14 @@ from jax.sharding import Mesh
 
 from pagap_jax.data.stored import TokenPairs, describe_vocabulary
 from pagap_jax.errors import ConfigError
-from pagap_jax.evaluation.batching import map_batches
+from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, columns, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
+from pagap_jax.policies import Policy
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, require_job
 from pagap_jax.train.state import abstract_params
@@ -56,16 +57,22 @@ def reference_scores(
         names = ("prompt", "response_a", "response_b")
         tokens = {name: columns(pairs)[name] for name in names}
 
-        def score(params: Any, batch: dict) -> jax.Array:
-            return score_responses(policy, params, **batch)
-
-        scores = map_batches(score, (params,), tokens, mesh, batch_size)
+        scores = map_batches(compile_scorer(policy, mesh), (params,), tokens, mesh, batch_size)
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
         content = io.BytesIO()
         np.savez(content, scores=scores, origin=np.array(json.dumps(made_of)))
         if is_first():
             write_atomically(run.path / SCORES_FILE, content.getvalue())
         return run.finish({"pairs": len(pairs), "mean_log_prob": float(np.mean(scores))})
+
+
+def compile_scorer(policy: Policy, mesh: Mesh) -> Callable:
+    """Jits `(params, batch)`: summed log-probs of both responses."""
+
+    def score(params: Any, batch: dict) -> jax.Array:
+        return score_responses(policy, params, **batch)
+
+    return compile_for(score, 1, mesh)
 
 
 def origin(

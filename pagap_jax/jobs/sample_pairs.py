@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pagap_jax.data.stored import is_complete, write_token_pairs
-from pagap_jax.evaluation.batching import map_batches
+from pagap_jax.evaluation.batching import compile_sampler, map_batches
 from pagap_jax.evaluation.judging import label_pairs
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
@@ -58,18 +58,12 @@ def sample_pairs(
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
         policy = build_policy(model, vocabulary, prompts.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)
-        key = jax.random.key(seed)
-
-        def sample_batch(params: Any, batch: dict) -> jax.Array:
-            encoded = policy.encode(params, batch["prompt"])
-            batch_key = jax.random.fold_in(key, batch["row"][0])
-            return policy.sample(params, encoded, batch_key, 2, sampling).tokens
-
+        sampler = compile_sampler(policy, sampling, jax.random.key(seed), mesh)
         columns = {"prompt": prompts.prompt, "row": np.arange(len(prompts), dtype=np.int32)}
         # Two samples of each, so that policies a and b may be the same and their responses differ.
         a, b = (
             map_batches(
-                sample_batch, (restore_params(path, abstract),), columns, mesh, batch_size, False
+                sampler, (restore_params(path, abstract),), columns, mesh, batch_size, False
             )
             for path in (policy_a_path, policy_b_path)
         )

@@ -7,6 +7,15 @@ from typing import Literal
 import gin
 import jax.numpy as jnp
 
+# T5 1.1: emb_dim, num_heads, layers of encoder and decoder each, mlp_dim; heads are 64 wide.
+T5_1_1 = {
+    "small": (512, 6, 8, 1024),
+    "base": (768, 12, 12, 2048),
+    "large": (1024, 16, 24, 2816),
+    "xl": (2048, 32, 24, 5120),
+    "xxl": (4096, 64, 24, 10240),
+}
+
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +59,29 @@ class T5Config:
     def joined_heads(self) -> int:
         """Width of all heads side by side, T5X's 'joined_kv' axis."""
         return self.num_heads * self.head_dim
+
+
+@gin.configurable
+def t5_1_1(
+    size: Literal["small", "base", "large", "xl", "xxl"],
+    dtype: str = "bfloat16",
+    dropout_rate: float = 0.1,
+    scan_layers: bool = True,
+    remat_policy: Literal["none", "minimal", "full"] = "none",
+    vocab_size: int = 32128,
+) -> T5Config:
+    """T5 1.1 by the name of its size, as the paper names its policies and preference models."""
+    emb_dim, num_heads, num_layers, mlp_dim = T5_1_1[size]
+    return T5Config(
+        vocab_size=vocab_size,
+        dtype=dtype,
+        emb_dim=emb_dim,
+        num_heads=num_heads,
+        num_encoder_layers=num_layers,
+        num_decoder_layers=num_layers,
+        mlp_dim=mlp_dim,
+        mlp_activations=("gelu", "linear"),
+        dropout_rate=dropout_rate,
+        scan_layers=scan_layers,
+        remat_policy=remat_policy,
+    )

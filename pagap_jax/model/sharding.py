@@ -82,13 +82,17 @@ def make_mesh(
     shape = (num_slices, number // num_slices // num_partitions, num_partitions)
     global _rules
     _rules = rules
+    names = (*BATCH_AXES, "model") if num_slices > 1 else ("data", "model")
+    # An axis of 8 on a torus of 4 x 4 x 4 takes one and a half of its dimensions.
+    split = {"allow_split_physical_axes": True}
     if num_slices == 1:
-        return jax.make_mesh(shape[1:], ("data", "model"), (AxisType.Auto,) * 2, devices=devices)
-    if hasattr(devices[0], "slice_index"):
-        grid = mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (num_slices, 1, 1), devices)
+        grid = mesh_utils.create_device_mesh(shape[1:], devices, **split)
+    elif hasattr(devices[0], "slice_index"):
+        within, between = (1, *shape[1:]), (num_slices, 1, 1)
+        grid = mesh_utils.create_hybrid_device_mesh(within, between, devices, **split)
     else:  # a rehearsal on CPUs, which are in no slice
         grid = np.reshape(np.asarray(devices), shape)
-    return Mesh(grid, (*BATCH_AXES, "model"), axis_types=(AxisType.Auto,) * 3)
+    return Mesh(grid, names, axis_types=(AxisType.Auto,) * len(names))
 
 
 def partition_spec(

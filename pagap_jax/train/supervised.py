@@ -49,6 +49,38 @@ def continued_state(path: str | None, abstract: TrainState) -> TrainState:
     return TrainState(jax.device_put(np.int32(step), abstract.step.sharding), params, opt_state)
 
 
+def compile_supervised_step(
+    loss_function: LossFunction,
+    optimizer: optax.GradientTransformation,
+    num_microbatches: int,
+    abstract: TrainState,
+    mesh: Mesh,
+) -> Callable:
+    """Jits the update `(state, batch, rate, key)` with explicit shardings.
+
+    The key is an argument, not a constant: runs of other seeds find this program compiled.
+    """
+    state_shardings = jax.tree.map(lambda x: x.sharding, abstract)
+
+    def update(state, batch, rate, key):
+        return supervised_step(
+            state,
+            batch,
+            rate,
+            key,
+            loss_function=loss_function,
+            optimizer=optimizer,
+            num_microbatches=num_microbatches,
+        )
+
+    return jax.jit(
+        update,
+        in_shardings=(state_shardings, batch_sharding(mesh), *[replicated(mesh)] * 2),
+        out_shardings=(state_shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
 def train_supervised(
     run: RunDirectory,
     *,
@@ -76,28 +108,10 @@ def train_supervised(
     check_batch_size(batch_size, mesh, num_microbatches)
     params = abstract_params(transformer, mesh)
     abstract = abstract_state(params, optimizer, mesh)
-    state_shardings = jax.tree.map(lambda x: x.sharding, abstract)
     key = jax.random.key(seed)
-
-    # The key is an argument, not a constant: runs of other seeds find this program compiled.
-    def update(state, batch, rate, key):
-        return supervised_step(
-            state,
-            batch,
-            rate,
-            key,
-            loss_function=loss_function,
-            optimizer=optimizer,
-            num_microbatches=num_microbatches,
-        )
-
-    step_function = jax.jit(
-        update,
-        in_shardings=(state_shardings, batch_sharding(mesh), *[replicated(mesh)] * 2),
-        out_shardings=(state_shardings, replicated(mesh)),
-        donate_argnums=0,
+    step_function = compile_supervised_step(
+        loss_function, optimizer, num_microbatches, abstract, mesh
     )
-
     batches = Prefetch(lambda index: put_batch(batch_at(index), mesh), loop.train_steps)
 
     def step(state: TrainState, index: int):

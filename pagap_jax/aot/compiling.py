@@ -1,0 +1,144 @@
+"""Compiles programs for a TPU slice that isn't there, and reads what the compiler made of them."""
+
+import dataclasses
+import functools
+import math
+import os
+import re
+import time
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from pagap_jax.accelerators import Accelerator, Slice
+from pagap_jax.aot.flops import count_flops
+from pagap_jax.aot.hlo import Traffic, read_traffic
+from pagap_jax.aot.programs import Program, Shapes
+from pagap_jax.errors import ConfigError
+
+BETWEEN_SLICES = 6.25e9  # bytes/s a chip: a host's 200 Gbit/s for four chips
+_USED = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a program is on a slice; all numbers are those of one chip.
+
+    Attributes:
+        hbm: bytes by kind, and 'total'.
+        limit: bytes of HBM that the compiler grants, of those that the chip has.
+        flops: of matrix products, the program's divided by the chips.
+        collectives: bytes by kind.
+        seconds: least time for its products, its HBM traffic and its collectives.
+        compile_seconds: it took to compile, here.
+    """
+
+    program: str
+    fits: bool
+    hbm: dict[str, float]
+    limit: float
+    flops: float
+    collectives: dict[str, float]
+    seconds: dict[str, float]
+    compile_seconds: float
+
+    @property
+    def step_seconds(self) -> float:
+        """Where all three run beside each other without waiting: a bound, not a forecast."""
+        return max(self.seconds.values())
+
+    @property
+    def flop_utilisation_bound(self) -> float:
+        """The model FLOP utilisation that this program can't exceed."""
+        return self.seconds["compute"] / self.step_seconds
+
+
+@functools.cache
+def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
+    """The slice's chips, as the compiler describes them.
+
+    Raises:
+        ConfigError: libtpu isn't installed.
+    """
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody to ask which machine this is
+    options: dict[str, Any] = {}
+    if slice_.accelerator.name == "v4":
+        options["chip_config_name"] = "megacore"  # a chip's two cores as one device
+    if slice_.chips == 1:
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    if num_slices > 1:
+        options["num_slices"] = num_slices
+    try:
+        topology = topologies.get_topology_desc(
+            platform="tpu", topology_name=str(slice_), **options
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{slice_}: TPUs' compiler didn't take it ({str(error).splitlines()[0]}); it comes with"
+            " `pip install 'pagap_jax[tpu]'`"
+        ) from error
+    return list(topology.devices)
+
+
+def compile_program(program: Program, shapes: Shapes, slice_: Slice) -> Report:
+    """Traces, compiles and reads one program."""
+    start = time.perf_counter()
+    with jax.set_mesh(shapes.mesh):
+        traced = program.function.trace(*program.arguments)
+        flops = count_flops(traced.jaxpr.jaxpr, shapes.response_length) / shapes.mesh.size
+        held = {kind: bytes_on_a_chip(tree) for kind, tree in program.held.items()}
+        limit = slice_.accelerator.hbm * 2**30
+        try:
+            compiled = traced.lower().compile()
+        except jax.errors.JaxRuntimeError as error:
+            used = _USED.search(str(error))
+            if used is None:
+                raise
+            total, limit = (float(used[i]) * _UNITS[used[i + 1]] for i in (1, 3))
+            return Report(
+                program.name, False, _by_kind(held, program.caches, total), limit, flops, {},
+                _seconds(slice_.accelerator, flops, Traffic()), time.perf_counter() - start,
+            )  # fmt: skip
+    memory = compiled.memory_analysis()
+    total = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+    # What the job holds beside this program's own arguments takes room as well.
+    total += max(0.0, sum(held.values()) - memory.argument_size_in_bytes)
+    traffic = read_traffic(compiled.as_text(), slice_.chips)
+    return Report(
+        program.name, total <= limit, _by_kind(held, program.caches, total), limit, flops,
+        dict(traffic.collectives), _seconds(slice_.accelerator, flops, traffic),
+        time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def bytes_on_a_chip(tree: Any) -> float:
+    """Of abstract arrays with shardings: their largest pieces."""
+    return float(
+        sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(tree)
+        )
+    )
+
+
+def _by_kind(held: dict[str, float], caches: float, total: float) -> dict[str, float]:
+    kinds = {**held, "caches": caches}
+    return {**kinds, "temporaries": max(0.0, total - sum(kinds.values())), "total": total}
+
+
+def _seconds(accelerator: Accelerator, flops: float, traffic: Traffic) -> dict[str, float]:
+    # A collective goes along one dimension of the torus, whose wires are a share of all.
+    wires = accelerator.interconnect / accelerator.dimensions
+    return {
+        "compute": flops / accelerator.flops,
+        "hbm": traffic.hbm / accelerator.bandwidth,
+        "interconnect": traffic.sent / wires + traffic.sent_between_slices / BETWEEN_SLICES,
+    }

@@ -1,0 +1,59 @@
+"""What the compiler said, for people and for programs."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from pagap_jax.accelerators import Slice
+from pagap_jax.aot.command import Job
+from pagap_jax.aot.compiling import Report
+
+GIB = 2**30
+
+
+def as_json(reports: Sequence[Report], slice_: Slice) -> str:
+    """One object: the slice, whether all fit, each program's numbers a chip in bytes, FLOP, s."""
+    programs = [
+        {
+            **dataclasses.asdict(report),
+            "step_seconds": report.step_seconds,
+            "flop_utilisation_bound": report.flop_utilisation_bound,
+        }
+        for report in reports
+    ]
+    fits = all(report.fits for report in reports)
+    head = {"topology": str(slice_), "chips": slice_.chips, "fits": fits}
+    return json.dumps({**head, "programs": programs}, indent=1)
+
+
+def show(reports: Sequence[Report], slice_: Slice, job: Job) -> None:
+    """A table with a column a program; every number is one chip's."""
+    table = Table(
+        title=f"{job.name} on {slice_}: {slice_.chips} chips, {slice_.hosts} hosts; of one chip",
+        title_justify="left",
+    )
+    table.add_column("")
+    for report in reports:
+        table.add_column(report.program, justify="right")
+    kinds = dict.fromkeys(kind for report in reports for kind in report.hbm)
+    for kind in [*(k for k in kinds if k != "total"), "total"]:
+        held = (report.hbm.get(kind) for report in reports)
+        table.add_row(f"{kind}, GiB", *("" if x is None else f"{x / GIB:.2f}" for x in held))
+    table.add_row("of HBM, GiB", *(f"{report.limit / GIB:.2f}" for report in reports))
+    table.add_row("fits", *("yes" if report.fits else "NO" for report in reports))
+    table.add_section()
+    table.add_row("TFLOP", *(f"{report.flops / 1e12:.3f}" for report in reports))
+    for kind in dict.fromkeys(kind for report in reports for kind in report.collectives):
+        given = (report.collectives.get(kind, 0.0) for report in reports)
+        table.add_row(f"{kind}, GB", *(f"{x / 1e9:.3f}" for x in given))
+    for kind in reports[0].seconds:
+        least = (report.seconds[kind] for report in reports)
+        table.add_row(f"{kind}, ms at least", *(f"{x * 1e3:.1f}" for x in least))
+    table.add_row(
+        "FLOP utilisation, at most", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
+    )
+    table.add_row("compiled in, s", *(f"{report.compile_seconds:.0f}" for report in reports))
+    Console(width=max(100, Console().width)).print(table)

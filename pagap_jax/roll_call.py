@@ -1,0 +1,115 @@
+"""Who of a launch has come, before JAX waits for all of them.
+
+JAX ends a process that waits in vain without saying for whom. So the processes meet once before
+that, at the coordinator's port, which is free again afterwards: the first of them tells the others
+who is missing after the time limit, and who runs other code.
+"""
+
+import contextlib
+import hashlib
+import socket
+import time
+from pathlib import Path
+
+from pagap_jax.errors import ConfigError, PagapError, RetryError
+
+RETRY_EVERY = 0.2  # seconds, until the first process listens
+ANSWER_WITHIN = 10.0  # seconds beyond the time limit, for the answer to arrive
+LINE = 4096  # bytes of a message, at most
+
+
+def code_digest() -> str:
+    """Of the package's source files: two installations of one version may differ."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def meet(address: str, count: int, index: int, within: float, code: str | None = None) -> None:
+    """Returns when all `count` processes have come to the address, or none of them goes on.
+
+    Args:
+        address: 'host:port', of process 0.
+        within: seconds from now.
+        code: digest of this process's code.
+
+    Raises:
+        RetryError: not all came in time; names those that didn't.
+        ConfigError: some run other code than the first; names them.
+    """
+    code = code or code_digest()
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + within
+    if index == 0:
+        verdict = _call(int(port), count, code, deadline, within)
+    else:
+        verdict = _answer(host, int(port), f"{index} {code}", deadline)
+    kind, _, message = verdict.partition(" ")
+    if kind != "go":
+        where = f"process {index} of {count} at {address}: "
+        errors: dict[str, type[PagapError]] = {"code": ConfigError}
+        raise errors.get(kind, RetryError)(where + (message or _nobody(within)))
+
+
+def _call(port: int, count: int, code: str, deadline: float, within: float) -> str:
+    """As the first process: waits for the others, tells all of them the same."""
+    codes = {0: code}
+    guests: list[socket.socket] = []
+    with socket.create_server(("", port), backlog=count) as server:
+        while len(codes) < count and (left := deadline - time.monotonic()) > 0:
+            server.settimeout(left)
+            try:
+                guest, _ = server.accept()
+            except OSError:  # nobody came
+                continue
+            guests.append(guest)
+            guest.settimeout(ANSWER_WITHIN)
+            with contextlib.suppress(OSError, ValueError):  # someone who has lost his way
+                index, _, theirs = guest.recv(LINE).decode().partition(" ")
+                codes[int(index)] = theirs
+        verdict = _verdict(codes, count, code, within)
+        for guest in guests:
+            with guest, contextlib.suppress(OSError):
+                guest.sendall(verdict.encode())
+    return verdict
+
+
+def _verdict(codes: dict[int, str], count: int, code: str, within: float) -> str:
+    missing = sorted({*range(count)} - {*codes})
+    if missing:
+        names = ", ".join(map(str, missing))
+        return (
+            f"missing started on {len(codes)} of {count} hosts: nothing was heard of process"
+            f" {names} within {within:.0f} s. Run the same command on all of them"
+            " (--worker=all), and let the port of the coordinator through (JAX_COORDINATOR_PORT)"
+        )
+    if different := [index for index in sorted(codes) if codes[index] != code]:
+        return (
+            f"code process {', '.join(map(str, different))} runs other code than the first: install"
+            " the same on all"
+        )
+    return "go"
+
+
+def _answer(host: str, port: int, message: str, deadline: float) -> str:
+    """As one of the others: says who this is, and waits for what the first process says."""
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection((host, port), timeout=left) as line:
+                line.settimeout(left + ANSWER_WITHIN)
+                line.sendall(message.encode())
+                if verdict := line.recv(LINE).decode():
+                    return verdict
+        except OSError:
+            pass
+        time.sleep(RETRY_EVERY)
+    return ""
+
+
+def _nobody(within: float) -> str:
+    return (
+        f"nothing was heard of the first process within {within:.0f} s: is it started, and is its"
+        " port let through (JAX_COORDINATOR_PORT)?"
+    )

@@ -1,0 +1,129 @@
+"""The start of a launch: who is missing is named, and nobody waits for ever."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pagap_jax.errors import ConfigError, RetryError
+from pagap_jax.roll_call import code_digest, meet
+from tests.fixtures import toy
+
+
+@pytest.fixture
+def address():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def meeting(address, count, those, within=20.0, codes=None):
+    """What each of the processes that came was told: None, or the error."""
+    told = {}
+
+    def come(index):
+        try:
+            told[index] = meet(address, count, index, within, (codes or {}).get(index, "same"))
+        except (ConfigError, RetryError) as error:
+            told[index] = error
+
+    threads = [threading.Thread(target=come, args=(index,)) for index in those]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)  # one after another
+    for thread in threads:
+        thread.join()
+    return told
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_all_go_on_when_all_have_come(address, order):
+    assert meeting(address, 3, order) == {0: None, 1: None, 2: None}
+    assert meeting(address, 3, order) == {0: None, 1: None, 2: None}  # the port is free again
+
+
+def test_those_who_came_are_told_who_is_missing(address):
+    told = meeting(address, 4, (0, 2), within=1.0)
+    for index in (0, 2):
+        assert isinstance(told[index], RetryError)
+        said = str(told[index])
+        assert f"process {index} of 4" in said
+        assert "started on 2 of 4 hosts: nothing was heard of process 1, 3 within 1 s" in said
+        assert "--worker=all" in said and "JAX_COORDINATOR_PORT" in said
+
+
+def test_without_the_first_process(address):
+    (error,) = meeting(address, 2, (1,), within=0.5).values()
+    assert isinstance(error, RetryError)
+    assert "nothing was heard of the first process within 0 s" in str(error)
+
+
+def test_other_code_is_refused(address):
+    told = meeting(address, 3, (0, 1, 2), codes={2: "another"})
+    assert all(isinstance(error, ConfigError) for error in told.values())
+    assert "process 2 runs other code than the first" in str(told[1])
+
+
+def test_a_stray_connection_disturbs_nobody(address):
+    host, port = address.split(":")
+
+    def stray():
+        time.sleep(0.1)
+        with socket.create_connection((host, int(port)), timeout=5) as line:
+            line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+
+    thread = threading.Thread(target=stray)
+    thread.start()
+    assert meeting(address, 2, (0,), within=1.0)[0] is not None
+    thread.join()
+
+
+def test_the_digest_is_of_the_code():
+    assert code_digest() == code_digest()
+    assert len(code_digest()) == 12
+
+
+def start(**environment):
+    """A job that would do nothing but join."""
+    command = [sys.executable, "-m", "pagap_jax.main", "sft", "--gin_file=nothing.gin"]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, cwd=toy.ROOT,
+        timeout=60,
+    )  # fmt: skip
+
+
+def test_one_of_two_hosts_ends_with_42_and_says_so(address):
+    result = start(
+        JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0",
+        PAGAP_START_WITHIN="1",
+    )  # fmt: skip
+    assert result.returncode == 42
+    assert "started on 1 of 2 hosts: nothing was heard of process 1 within 1 s" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "JAX_NUM_PROCESSES: found 'two'"),
+        ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID: found 2"),
+        ({"JAX_NUM_PROCESSES": "2"}, "JAX_PROCESS_ID: found ''"),
+        (
+            {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0", "PAGAP_START_WITHIN": "soon"},
+            "PAGAP_START_WITHIN: found 'soon', expected a whole number",
+        ),
+    ],
+)
+def test_a_launch_that_cannot_be_is_exit_2(environment, said, address):
+    result = start(JAX_COORDINATOR_ADDRESS=address, **environment)
+    assert result.returncode == 2
+    assert said in result.stderr
+
+
+def test_nothing_to_detect_is_exit_2():
+    result = start(PAGAP_PROCESSES="auto")
+    assert result.returncode == 2
+    assert "PAGAP_PROCESSES=auto: JAX found neither a TPU VM nor another cluster" in result.stderr
