@@ -1,131 +1,18 @@
 """`python -m launch.tpu_vm` against a gcloud that plays two workers on this machine."""
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from launch.tpu_vm.__main__ import main
-from launch.tpu_vm.watch import Status, exit_code, parse_statuses
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2
 MACHINE = ("--name=sft-0", "--project=my-project", "--zone=us-east5-a", "--slice=v5p:2x2x2")
 JOB = ("--", "sft", "--gin_file=jobs/sft.gin", "--gin.MODEL_DIR='gs://b/x y'")
 PLACE = ["--project=my-project", "--zone=us-east5-a", "--quiet"]
 QUEUED = ["gcloud", "compute", "tpus", "queued-resources"]
 SSH = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "sft-0", "--worker=all"]
-
-# The state is a file; ssh runs its command for each worker in a home of its own.
-GCLOUD = """\
-import shutil, subprocess
-from pathlib import Path
-HERE = Path(HERE)
-state = HERE / "state"
-now = state.read_text() if state.exists() else "absent"
-verb = sys.argv[4]
-if sys.argv[3] == "queued-resources":
-    if verb == "create":
-        state.write_text("WAITING_FOR_RESOURCES")
-    elif verb == "delete":
-        state.write_text("absent")
-        for home in HERE.glob("worker_*"):
-            subprocess.run(["bash", home / "pagap/source/launch/tpu_vm/run_worker.sh", "stop", "0"],
-                           env={**os.environ, "HOME": str(home)})
-            shutil.rmtree(home)
-    elif now == "absent":
-        sys.exit("NOT_FOUND: no such queued resource")
-    else:
-        print(now)
-        following = {"WAITING_FOR_RESOURCES": "PROVISIONING", "PROVISIONING": "ACTIVE"}
-        state.write_text(following.get(now, now))
-    sys.exit()
-if now != "ACTIVE":
-    sys.exit("ssh: connect to host: connection timed out")
-worst = 0
-for i in range(WORKERS):
-    home = HERE / f"worker_{i}"
-    home.mkdir(exist_ok=True)
-    if verb == "scp":
-        shutil.copy(sys.argv[5], home)
-        continue
-    (command,) = [a.removeprefix("--command=") for a in sys.argv if a.startswith("--command=")]
-    ended = subprocess.run(["bash", "-c", command], cwd=home, env={**os.environ, "HOME": str(home)})
-    worst = max(worst, ended.returncode)
-sys.exit(worst)
-"""
-# In place of the installation: a pagap that ends as the n-th line of `plan` says.
-UV = """\
-os.makedirs("venv/bin", exist_ok=True)
-for name in ("pagap", "python"):
-    if not os.path.exists(f"venv/bin/{name}"):
-        os.link(f"{HERE}/programs/pagap", f"venv/bin/{name}")
-"""
-PAGAP = """\
-if sys.argv[1:] == ["--help"]:
-    sys.exit()
-worker = os.path.basename(os.environ["HOME"])
-with open(f"{HERE}/starts_{worker}", "a+") as file:
-    file.write("x")
-    file.seek(0)
-    start = len(file.read()) - 1
-step = json.load(open(f"{HERE}/plan"))[start]
-print(json.dumps([sys.argv[1:], {k: os.environ.get(k) for k in (
-    "PAGAP_PROCESSES", "JAX_COORDINATOR_PORT", "JAX_COMPILATION_CACHE_DIR")}]))
-step = step if isinstance(step, (int, str)) else step[int(worker[-1])]
-if step == "preempted":
-    open(f"{HERE}/state", "w").write("SUSPENDED")
-seconds = {"preempted": 20, "hangs": 20, "slow": 0.6}.get(step, 0)
-time.sleep(seconds)
-sys.exit(step if not seconds else 0)
-"""
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A repository with what workers need, and a file that isn't committed."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "launch" / "tpu_vm", folder / "launch" / "tpu_vm")
-    (folder / "constraints.txt").write_text("")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "--message=all"]):
-        subprocess.run([*git, *command], cwd=folder, check=True)
-    (folder / "not_committed").write_text("")
-    return folder
-
-
-@pytest.fixture
-def plan(programs, checkout, tmp_path, monkeypatch):
-    """Says how each start ends; gcloud, uv and pagap play, git and the scripts are real."""
-    programs.add("gcloud", GCLOUD.replace("WORKERS", str(WORKERS)))
-    programs.add("uv", UV)
-    programs.add("pagap", PAGAP)
-    monkeypatch.chdir(checkout)
-
-    def write(*steps, state: str = "absent"):
-        (tmp_path / "plan").write_text(json.dumps(steps))
-        (tmp_path / "state").write_text(state)
-
-    yield write
-    for home in tmp_path.glob("worker_*"):
-        script = checkout / "launch" / "tpu_vm" / "run_worker.sh"
-        subprocess.run(["bash", script, "stop", "0"], env={"HOME": str(home), "PATH": "/bin"})
-
-
-def verbs(programs) -> list[str]:
-    """What gcloud was asked for, looks left out."""
-    found = []
-    for program, *arguments in programs.calls():
-        if program != "gcloud" or arguments[3] == "describe":
-            continue
-        command = next((a for a in arguments if a.startswith("--command=")), "")
-        if " status" in command:
-            continue
-        names = {"setup_worker.sh": "setup", " start ": "start", "run_worker.sh stop": "stop"}
-        found.append(next((n for text, n in names.items() if text in command), arguments[3]))
-    return found
 
 
 CREATED = [
@@ -204,89 +91,6 @@ def test_run_brings_back_the_exit_code(programs, plan, tmp_path):
             "JAX_COORDINATOR_PORT": "8476",
             "JAX_COMPILATION_CACHE_DIR": "gs://b/compiled",
         }
-
-
-def watch(*more: str) -> int:
-    return main(["watch", *MACHINE, "--poll=0.05", *more, *JOB])
-
-
-def test_watch_makes_the_machine_and_reruns_after_42(programs, plan):
-    plan(42, 0)
-    assert watch() == 0
-    assert verbs(programs) == ["create", "scp", "setup", "start", "start"]
-
-
-def test_watch_makes_a_preempted_machine_anew(programs, plan):
-    plan("preempted", 0)
-    assert watch("--delete_after") == 0
-    once = ["create", "scp", "setup", "start"]
-    assert verbs(programs) == [*once, "delete", *once, "delete"]
-
-
-def test_a_restart_waits_until_all_workers_ended(programs, plan, tmp_path):
-    plan([42, "slow"], 0)
-    assert watch() == 0
-    assert verbs(programs) == ["create", "scp", "setup", "start", "start"]
-    assert [(tmp_path / f"starts_worker_{i}").read_text() for i in range(2)] == ["xx", "xx"]
-
-
-def test_workers_that_miss_a_lost_one_too_long_are_stopped(programs, plan, monkeypatch):
-    monkeypatch.setattr("launch.tpu_vm.watch.END_WITHIN", 0.2)
-    plan([42, "hangs"], 0)
-    assert watch() == 0
-    assert verbs(programs) == ["create", "scp", "setup", "start", "stop", "start"]
-
-
-@pytest.mark.parametrize("code", (2, 3))
-def test_watch_gives_up_where_no_restart_helps(programs, plan, code):
-    plan(code, 0)
-    assert watch() == code
-    assert verbs(programs) == ["create", "scp", "setup", "start"]
-
-
-def test_watch_gives_up_after_so_many_restarts(programs, plan, capfd):
-    plan(42, 134, 137, 0)
-    assert watch("--max_restarts=2") == 137
-    assert verbs(programs).count("start") == 3
-    assert "gives up after 2 restarts" in capfd.readouterr().err
-
-
-def test_watch_sets_nothing_up_under_a_run(programs, plan, tmp_path):
-    plan(42, 0, state="ACTIVE")
-    main(["setup", *MACHINE])
-    slow = "#!/bin/sh\nsleep 0.7\n"
-    for i in range(WORKERS):
-        program = tmp_path / f"worker_{i}" / "pagap" / "venv" / "bin" / "pagap"
-        program.unlink()
-        program.write_text(slow)
-        program.chmod(0o755)
-    start = ["bash", "launch/tpu_vm/run_worker.sh", "start", "pagap", *JOB[1:]]
-    for i in range(WORKERS):
-        home = str(tmp_path / f"worker_{i}")
-        subprocess.run(start, env={"HOME": home, "PATH": "/usr/bin:/bin"}, check=True)
-    assert watch() == 0
-    assert verbs(programs) == ["scp", "setup", "start"]  # no second setup; start found the run
-    assert not (tmp_path / "starts_worker_0").exists()
-
-
-def test_statuses_are_found_among_what_ssh_says():
-    text = "Warning: added\npagap_status running 0 0\nWarning\npagap_status ended 42 1700\r\n"
-    assert parse_statuses(text) == [Status("running", 0, 0), Status("ended", 42, 1700)]
-
-
-@pytest.mark.parametrize(
-    ("statuses", "code"),
-    (
-        ([("running", 0, 0), ("ended", 0, 5)], None),
-        ([("ended", 0, 9), ("ended", 0, 5)], 0),
-        ([("ended", 134, 9), ("ended", 2, 5)], 2),
-        ([("ended", 1, 9), ("ended", 42, 5)], 42),
-        ([("ended", 1, 9), ("lost", 0, 0)], 137),
-        ([("running", 0, 0), ("none", 0, 0)], 137),
-    ),
-)
-def test_the_first_bad_end_decides(statuses, code):
-    assert exit_code([Status(*status) for status in statuses]) == code
 
 
 @pytest.mark.parametrize("verb", ("create", "setup", "run", "watch", "stop", "delete"))
