@@ -5,9 +5,6 @@ T5X's fixture has 384 ids, those of ByT5: bytes need no vocabulary file.
 
 import json
 import os
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -101,42 +98,12 @@ def start_alignment(folder, pairs, processes, devices, **macros):
         assert toy.job_runner().run(argv_)[0] == 0
     macros = training(folder, pairs, HF, SFT_DIR=converted, BETA=0.1, NUM_PARTITIONS=2, **macros)
     command = argv("align", "jobs/align_offline.gin", *GIN, **macros)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    running = []
-    for index in range(processes):
-        environment = toy.one_device() | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}"
-        }
-        if processes > 1:
-            environment |= {
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_NUM_PROCESSES": str(processes),
-                "JAX_PROCESS_ID": str(index),
-            }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pagap_jax.main", *command],
-            cwd=toy.ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-    return running
-
-
-def end(running, exit_code):
-    """Waits for all processes; their stderr."""
-    said = [process.communicate(timeout=toy.TIME_LIMIT)[1] for process in running]
-    assert [process.returncode for process in running] == [exit_code] * len(running), said
-    return said
+    return toy.launch(["-m", "pagap_jax.main", *command], processes, devices)
 
 
 def aligned(folder, pairs, processes, devices):
     """Losses and parameters of a run to its end."""
-    end(start_alignment(folder, pairs, processes, devices), 0)
+    toy.end(start_alignment(folder, pairs, processes, devices), 0)
     rows = toy.metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3]  # one process writes
     saved = open_checkpoint(str(folder)).params
@@ -162,7 +129,7 @@ def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_step(pairs, tmp_
         assert time.monotonic() < deadline and running[0].poll() is None
         time.sleep(0.1)
     running[1].terminate()
-    said = end(running, 42)
+    said = toy.end(running, 42)
     (step,) = [int(path.name) for path in (folder / "checkpoints").iterdir()]
     for text in said:
         assert f"asked to stop; saved step {step}, from which the same command" in text

@@ -1,0 +1,86 @@
+"""Every job on 2 processes of 4 devices: what one process of 8 makes, and what one device makes.
+
+The one device's are those of the toy study; the others read the same folders and write their own.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from pagap_jax.data.stored import TOKEN_COLUMNS, read_token_pairs
+from pagap_jax.interop.opening import open_checkpoint
+from pagap_jax.study.plan import ControlledStudy
+from tests.fixtures import toy
+
+PARTITIONS = 2
+SETTINGS = {"LEARNING_RATE": 1e-2, "BETA": 0.1}
+TRAINED = ("sft", "golden", toy.ONLINE, toy.OFFLINE)
+MADE = ("d_golden", "golden_responses", f"{toy.ONLINE}/d_online")
+LAUNCHES = {"1 x 8": 1, "2 x 4": 2}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return toy.toy_study(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def folders(study, tmp_path_factory):
+    """What each launch wrote."""
+    plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
+    stages = [*plan.shared_stages(), *plan.online(SETTINGS), *plan.offline(SETTINGS)]
+    found = {}
+    for name, processes in LAUNCHES.items():
+        folder = tmp_path_factory.mktemp("launched")
+        jobs = []
+        for stage in stages:
+            own = stage.name.removeprefix("seed_0/")
+            if own not in ("pairs", "proxy", "golden_policy", "rows/sft", "rows/golden_policy"):
+                macros = {"MODEL_DIR": str(folder / own), "NUM_PARTITIONS": PARTITIONS}
+                jobs.append([*stage.argv(str(study.directory)), *toy.bindings(macros)])
+        command = ["tests/fixtures/launched.py", json.dumps(jobs)]
+        toy.end(toy.launch(command, processes, devices=8), 0)
+        found[name] = folder
+    return found
+
+
+@pytest.fixture(params=LAUNCHES)
+def folder(request, folders):
+    return folders[request.param]
+
+
+@pytest.mark.parametrize("run", TRAINED)
+def test_losses_and_parameters(run, folder, study):
+    expected, found = toy.metrics(study.seed / run), toy.metrics(folder / run)
+    assert [row["step"] for row in found] == [row["step"] for row in expected]
+    for name in ("loss", "gradient_norm"):
+        ours, theirs = ([row[name] for row in rows] for rows in (found, expected))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, err_msg=name)
+    ours, theirs = (open_checkpoint(str(path / run)).params for path in (folder, study.seed))
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name].read(), array.read(), err_msg=name, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_data_sets(name, folder, study):
+    """Samples, labels and D_online: the same tokens."""
+    expected, found = (read_token_pairs(path / name, "train") for path in (study.seed, folder))
+    for column in (*TOKEN_COLUMNS, "choice", "step"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column), column)
+    np.testing.assert_allclose(found.probability, expected.probability, rtol=1e-4)
+
+
+@pytest.mark.parametrize("run", [toy.ONLINE, toy.OFFLINE])
+def test_rows(run, folder, study):
+    expected, found = (
+        [json.loads(line) for line in (path / "rows" / run / "rows.jsonl").read_text().splitlines()]
+        for path in (study.seed, folder)
+    )
+    assert len(found) == len(expected) == len(toy.SAVED_STEPS)
+    for ours, theirs in zip(found, expected, strict=True):
+        measured = {k: v for k, v in theirs.items() if isinstance(v, int | float)}
+        for name, value in measured.items():
+            np.testing.assert_allclose(ours[name], value, err_msg=name, **TOLERANCE)
