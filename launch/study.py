@@ -77,11 +77,7 @@ class Job:
     @property
     def arguments(self) -> list[str]:
         """The command line after `pagap`."""
-        words = self.stage.argv(self.study_dir)
-        if "://" not in self.study_dir:
-            return words
-        # The plan joins paths as those of a file system, where gs:// loses a slash.
-        return [word.replace(str(PurePosixPath(self.study_dir)), self.study_dir) for word in words]
+        return self.stage.argv(self.study_dir)
 
     def name(self, prefix: str) -> str:
         """The same whatever else the study comes to hold; unlike that of any other stage."""
@@ -117,11 +113,7 @@ def read_study(words: Sequence[str]) -> tuple[str, list[Stage], int]:
         plan = ControlledStudy(
             bound["configs"], bound["name"], bound["study_dir"], seed, bound["data"]
         )
-        stages += plan.shared_stages()
-        for settings in bound["online"]:
-            stages += plan.online(settings)
-        for settings in bound["offline"]:
-            stages += plan.offline(settings)
+        stages += plan.stages(bound["online"], bound["offline"])
     return bound["study_dir"], stages, bound.get("long_offline_runs", 0)
 
 

@@ -28,7 +28,7 @@ class Accelerator:
     """
 
     name: str
-    hbm: float
+    hbm: int
     flops: float
     bandwidth: float
     interconnect: float

@@ -18,7 +18,17 @@ from pagap_jax.aot.programs import Program, Shapes
 from pagap_jax.errors import ConfigError
 
 BETWEEN_SLICES = 6.25e9  # bytes/s a chip: a host's 200 Gbit/s for four chips
+# The compiler would ask which machine this is, and complain that nobody answers.
+NOBODY_TO_ASK = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v4-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+# Two ways in which the compiler refuses: all that is needed, or what is beside the arguments.
 _USED = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
+_BESIDE = re.compile(r"temporaries \(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -62,7 +72,8 @@ def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
     Raises:
         ConfigError: libtpu isn't installed.
     """
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody to ask which machine this is
+    for name, value in NOBODY_TO_ASK.items():
+        os.environ.setdefault(name, value)
     options: dict[str, Any] = {}
     if slice_.accelerator.name == "v4":
         options["chip_config_name"] = "megacore"  # a chip's two cores as one device
@@ -89,20 +100,22 @@ def compile_program(program: Program, shapes: Shapes, slice_: Slice) -> Report:
         traced = program.function.trace(*program.arguments)
         flops = count_flops(traced.jaxpr.jaxpr, shapes.response_length) / shapes.mesh.size
         held = {kind: bytes_on_a_chip(tree) for kind, tree in program.held.items()}
-        limit = slice_.accelerator.hbm * 2**30
+        limit = float(slice_.accelerator.hbm * 2**30)
         try:
             compiled = traced.lower().compile()
         except jax.errors.JaxRuntimeError as error:
-            used = _USED.search(str(error))
+            beside = _BESIDE.search(str(error))
+            used = beside or _USED.search(str(error))
             if used is None:
                 raise
             total, limit = (float(used[i]) * _UNITS[used[i + 1]] for i in (1, 3))
+            total += sum(held.values()) if beside else 0.0
             return Report(
                 program.name, False, _by_kind(held, program.caches, total), limit, flops, {},
                 _seconds(slice_.accelerator, flops, Traffic()), time.perf_counter() - start,
             )  # fmt: skip
     memory = compiled.memory_analysis()
-    total = (
+    total = float(
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes

@@ -156,9 +156,10 @@ def _sliced(fused: dict[str, Instruction], number: int) -> float | None:
     users = [i for i in fused.values() if parameter.name in i.operands]
     total = 0.0
     for user in users:
-        if user.opcode == "dynamic-slice":
+        is_first = user.operands[0] == parameter.name  # the others say where
+        if user.opcode == "dynamic-slice" and is_first:
             total += _bytes(user.shape)
-        elif user.opcode == "dynamic-update-slice" and user.operands[0] == parameter.name:
+        elif user.opcode == "dynamic-update-slice" and is_first:
             update = fused.get(user.operands[1])
             total += _bytes(update.shape) if update else 0.0
         else:

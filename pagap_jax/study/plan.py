@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 Settings = Mapping[str, Any]  # gin macros and their values
@@ -35,9 +34,9 @@ class Stage:
 
     def argv(self, study_dir: str) -> list[str]:
         """The command line of the job, after `pagap`."""
-        folder = PurePosixPath(study_dir)
         places = {"MODEL_DIR": self.name, **self.folders}
-        macros = {macro: str(folder / stage) for macro, stage in places.items()}
+        # As text: a path would make 'gs:/b' of 'gs://b'.
+        macros = {macro: f"{study_dir.rstrip('/')}/{stage}" for macro, stage in places.items()}
         macros |= self.settings
         bindings = [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
         return [self.job, f"--gin_file={self.gin_file}", *bindings]
@@ -103,6 +102,12 @@ class ControlledStudy:
     def offline(self, settings: Settings) -> list[Stage]:
         """An offline run on D_golden, and its evaluation."""
         return self._run("offline", {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft"}, settings)
+
+    def stages(self, online: Sequence[Settings], offline: Sequence[Settings]) -> list[Stage]:
+        """All that the comparison of these runs takes."""
+        runs = [self.online(settings) for settings in online]
+        runs += [self.offline(settings) for settings in offline]
+        return [*self.shared_stages(), *(stage for run in runs for stage in run)]
 
     def evaluation(self, run: str, last_checkpoint_only: bool = False) -> Stage:
         """The measures of a run's checkpoints."""

@@ -63,7 +63,7 @@ def study(
     assert run_job is not None, "run through `pagap study`"
     folder = Path(study_dir)
     plans = [ControlledStudy(configs, name, study_dir, seed, data) for seed in seeds]
-    stages = [stage for plan in plans for stage in _first_stages(plan, online, offline)]
+    stages = [stage for plan in plans for stage in plan.stages(online, offline)]
     gates: list[Gate] = []
     with _claimed(folder, name):
         _run(run_job, folder, stages, workers, bars, gates)
@@ -102,14 +102,6 @@ def _claimed(folder: Path, name: str) -> Iterator[None]:
             )
         write_atomically(file, (json.dumps({"study": name}) + "\n").encode())
         yield
-
-
-def _first_stages(
-    plan: ControlledStudy, online: Sequence[Settings], offline: Sequence[Settings]
-) -> list[Stage]:
-    runs = [plan.online(settings) for settings in online]
-    runs += [plan.offline(settings) for settings in offline]
-    return [*plan.shared_stages(), *(stage for run in runs for stage in run)]
 
 
 def _run(

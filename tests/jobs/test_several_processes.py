@@ -1,4 +1,4 @@
-"""Every job on 2 processes of 4 devices: what one process of 8 makes, and what one device makes.
+"""Every job on 2 processes of 4 devices makes what one device makes; training, one of 8 as well.
 
 The one device's are those of the toy study; the others read the same folders and write their own.
 """
@@ -16,8 +16,9 @@ from tests.fixtures import toy
 PARTITIONS = 2
 SETTINGS = {"LEARNING_RATE": 1e-2, "BETA": 0.1}
 TRAINED = ("sft", "golden", toy.ONLINE, toy.OFFLINE)
-MADE = ("d_golden", "golden_responses", f"{toy.ONLINE}/d_online")
-LAUNCHES = {"1 x 8": 1, "2 x 4": 2}
+OTHERS = ("d_golden", "golden_responses", f"rows/{toy.ONLINE}")
+LAUNCHES = {"1 x 8": (1, TRAINED), "2 x 4": (2, (*TRAINED, *OTHERS))}
+D_ONLINE = f"{toy.ONLINE}/d_online"
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -32,12 +33,12 @@ def folders(study, tmp_path_factory):
     plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
     stages = [*plan.shared_stages(), *plan.online(SETTINGS), *plan.offline(SETTINGS)]
     found = {}
-    for name, processes in LAUNCHES.items():
+    for name, (processes, wanted) in LAUNCHES.items():
         folder = tmp_path_factory.mktemp("launched")
         jobs = []
         for stage in stages:
             own = stage.name.removeprefix("seed_0/")
-            if own not in ("pairs", "proxy", "golden_policy", "rows/sft", "rows/golden_policy"):
+            if own in wanted:
                 macros = {"MODEL_DIR": str(folder / own), "NUM_PARTITIONS": PARTITIONS}
                 jobs.append([*stage.argv(str(study.directory)), *toy.bindings(macros)])
         command = ["tests/fixtures/launched.py", json.dumps(jobs)]
@@ -46,13 +47,10 @@ def folders(study, tmp_path_factory):
     return found
 
 
-@pytest.fixture(params=LAUNCHES)
-def folder(request, folders):
-    return folders[request.param]
-
-
+@pytest.mark.parametrize("launch", LAUNCHES)
 @pytest.mark.parametrize("run", TRAINED)
-def test_losses_and_parameters(run, folder, study):
+def test_losses_and_parameters(run, launch, folders, study):
+    folder = folders[launch]
     expected, found = toy.metrics(study.seed / run), toy.metrics(folder / run)
     assert [row["step"] for row in found] == [row["step"] for row in expected]
     for name in ("loss", "gradient_norm"):
@@ -64,20 +62,28 @@ def test_losses_and_parameters(run, folder, study):
         np.testing.assert_allclose(ours[name].read(), array.read(), err_msg=name, **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_data_sets(name, folder, study):
+@pytest.mark.parametrize(
+    ("launch", "name"),
+    [
+        ("1 x 8", D_ONLINE),
+        ("2 x 4", D_ONLINE),
+        ("2 x 4", "d_golden"),
+        ("2 x 4", "golden_responses"),
+    ],
+)
+def test_data_sets(launch, name, folders, study):
     """Samples, labels and D_online: the same tokens."""
-    expected, found = (read_token_pairs(path / name, "train") for path in (study.seed, folder))
+    places = (study.seed / name, folders[launch] / name)
+    expected, found = (read_token_pairs(place, "train") for place in places)
     for column in (*TOKEN_COLUMNS, "choice", "step"):
         np.testing.assert_array_equal(getattr(found, column), getattr(expected, column), column)
     np.testing.assert_allclose(found.probability, expected.probability, rtol=1e-4)
 
 
-@pytest.mark.parametrize("run", [toy.ONLINE, toy.OFFLINE])
-def test_rows(run, folder, study):
+def test_rows_of_two_processes(folders, study):
+    places = (path / "rows" / toy.ONLINE / "rows.jsonl" for path in (study.seed, folders["2 x 4"]))
     expected, found = (
-        [json.loads(line) for line in (path / "rows" / run / "rows.jsonl").read_text().splitlines()]
-        for path in (study.seed, folder)
+        [json.loads(line) for line in place.read_text().splitlines()] for place in places
     )
     assert len(found) == len(expected) == len(toy.SAVED_STEPS)
     for ours, theirs in zip(found, expected, strict=True):

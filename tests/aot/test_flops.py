@@ -1,0 +1,96 @@
+"""FLOPs of traced programs: of single operations by hand, of T5's programs by a closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.counts import Counts
+from pagap_jax.aot.flops import count_flops
+from pagap_jax.aot.programs import Shapes, programs_of
+from pagap_jax.model.config import t5_1_1
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.train.optimizer import adafactor
+
+A, B = np.ones((4, 6), np.float32), np.ones((6, 5), np.float32)
+PRODUCT = 2 * 4 * 6 * 5
+
+
+def flops(function, *arguments, trips=1):
+    return count_flops(jax.jit(function).trace(*arguments).jaxpr.jaxpr, trips)
+
+
+def test_a_product_is_two_for_each_multiplication():
+    assert flops(lambda a, b: a @ b, A, B) == PRODUCT
+    batched = flops(
+        lambda a, b: jnp.einsum("nij,njk->nik", a, b), A[None].repeat(3, 0), B[None].repeat(3, 0)
+    )
+    assert batched == 3 * PRODUCT
+
+
+def test_a_scan_counts_as_often_as_it_turns():
+    def scanned(a, b):
+        return jax.lax.scan(lambda sum_, _: (sum_ + jnp.sum(a @ b), None), 0.0, length=7)[0]
+
+    assert flops(scanned, A, B) == 7 * PRODUCT
+
+
+def test_a_loop_without_a_number_counts_as_often_as_is_said():
+    def looped(a, b):
+        return jax.lax.while_loop(lambda x: x < 100, lambda x: x + jnp.sum(a @ b), 0.0)
+
+    assert flops(looped, A, B, trips=5) == 5 * PRODUCT
+
+
+def test_of_branches_the_dearest():
+    def branching(a, b):
+        return jax.lax.cond(a[0, 0] > 0, lambda: jnp.sum(a @ b), lambda: 0.0)
+
+    assert flops(branching, A, B) == PRODUCT
+
+
+def test_what_is_computed_again_counts_again():
+    def loss(a, b):
+        return jnp.sum(jnp.sin(a @ b) ** 2)
+
+    def again(a, b):
+        return jax.checkpoint(loss)(a, b)
+
+    assert flops(jax.grad(loss), A, B) == 2 * PRODUCT  # the product, and the gradient of `a`
+    assert flops(jax.grad(again), A, B) == 3 * PRODUCT
+
+
+def trace(job, batch_size, size="large", **settings):
+    """FLOPs of a job's first program for the paper's lengths."""
+    model = t5_1_1(size, dropout_rate=0.0, **settings)
+    shapes = Shapes(make_mesh(), prompt_length=1024, response_length=128)
+    arguments = {"model": model, "optimizer": adafactor(), "batch_size": batch_size}
+    arguments |= {"loss": "ipo", "input_length": 1024}
+    program = programs_of(job, shapes, arguments)[0]
+    with jax.set_mesh(shapes.mesh):
+        traced = program.function.trace(*program.arguments)
+    return count_flops(traced.jaxpr.jaxpr, 128), Counts(model, batch_size, 1024, 2, 128)
+
+
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_an_offline_step_is_four_forward_passes(scan_layers):
+    """The policy's, twice that backward, the reference's; and logits once more (by chunks)."""
+    found, counts = trace("align", 32, scan_layers=scan_layers)
+    again = 2 * 32 * 2 * 128 * counts.config.emb_dim * counts.config.vocab_size
+    assert found == pytest.approx(4 * counts.forward() + again, rel=0.01)
+
+
+def test_a_fine_tuning_step_is_three_forward_passes():
+    found, counts = trace("sft", 64)
+    assert found == pytest.approx(3 * counts.forward(), rel=0.05)
+
+
+def test_recomputation_is_a_fourth():
+    found, counts = trace("sft", 64, remat_policy="full")
+    assert found == pytest.approx(4 * counts.forward(), rel=0.05)
+
+
+def test_a_preference_model_s_step_is_three_passes_of_its_encoder():
+    found, counts = trace("preference_model", 32)
+    expected = 3 * Counts(counts.config, 32, 1024, 1, 1).forward()
+    assert found == pytest.approx(expected, rel=0.05)
