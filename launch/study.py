@@ -110,8 +110,9 @@ def read_study(words: Sequence[str]) -> tuple[str, list[Stage], int]:
     bound = gin.get_bindings("study")
     stages: list[Stage] = []
     for seed in bound["seeds"]:
+        more = (bound.get(name) or {} for name in ("sft_data", "policy", "given"))
         plan = ControlledStudy(
-            bound["configs"], bound["name"], bound["study_dir"], seed, bound["data"]
+            bound["configs"], bound["name"], bound["study_dir"], seed, bound["data"], *more
         )
         stages += plan.stages(bound["online"], bound["offline"])
     return bound["study_dir"], stages, bound.get("long_offline_runs", 0)

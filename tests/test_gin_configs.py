@@ -41,6 +41,10 @@ WITH = {
     "jobs/align.gin": ["jobs/align_offline.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "sizes/tiny.gin": ["jobs/sft.gin", "data/tickets.gin"],
     "sizes/tiny_bytes.gin": ["jobs/sft.gin", "data/tickets.gin"],
+    **{
+        f"sizes/{size}.gin": ["jobs/sft.gin", "data/tickets.gin"]
+        for size in ("t5_1_1", "small", "base", "large", "xl", "xxl")
+    },
     "studies/tiny_pretraining/prepare.gin": [],
     "studies/tiny_pretraining/tags.gin": [],
     "studies/tiny_pretraining/verdicts.gin": [],
@@ -122,9 +126,8 @@ def planned(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "best_offline", lambda _, __, settings, n: list(settings)[:n])
 
     def plan(path):
-        given = {"STUDY_DIR": str(tmp_path)}
-        if "DATA_FILE" in header_requires([path]):
-            given["DATA_FILE"] = "pairs.jsonl"
+        required = header_requires([path]) & {"DATA_FILE", "SFT_DATA_FILE"}
+        given = {"STUDY_DIR": str(tmp_path), **dict.fromkeys(required, "pairs.jsonl")}
         run_job(["study", f"--gin_file={path}", *bindings(given)])
         return PlannedOnly.stages
 

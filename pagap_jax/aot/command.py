@@ -4,6 +4,7 @@ import argparse
 import copy
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ class Job:
     arguments: Mapping[str, Any]
     prompt_length: int
     response_length: int
+    num_partitions: int
+    num_slices: int
 
 
 def run_command(argv: Sequence[str]) -> int:
@@ -39,15 +42,32 @@ def run_command(argv: Sequence[str]) -> int:
         ConfigError: the configuration, the topology or the batch is none.
     """
     options, rest = _parser().parse_known_args(argv)
-    slice_ = parse_slice(options.topology)
-    job = read_job(rest, options.lengths)
+    topology = options.topology
+
+    def read(settings: Mapping[str, Any]) -> Job:
+        # What the user says himself stays.
+        free = (k for k in settings if not any(a.startswith(f"--gin.{k}=") for a in rest))
+        chosen = [f"--gin.{name}={settings[name]}" for name in free]
+        return read_job([*rest, *chosen], options.lengths)
+
     # The compiler needs no TPU, and JAX isn't to look for one.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from pagap_jax.aot.report import as_json, show
+    from pagap_jax.aot import report
+    from pagap_jax.aot.search import advice, search
 
-    reports = compile_job(job, slice_)
-    print(as_json(reports, slice_)) if options.json else show(reports, slice_, job)
-    return FITS if all(report.fits for report in reports) else TOO_LARGE
+    if options.search:
+        found = search(read, topology.partition(":")[0], lambda line: print(line, file=sys.stderr))
+        slice_, reports, settings = found.slice, found.reports, found.settings
+    else:
+        slice_, settings = parse_slice(topology), {}
+        reports = compile_job(read({}), slice_)
+    fits = all(program.fits for program in reports)
+    helpful = [] if fits else advice(read, slice_, reports)
+    if options.json:
+        print(report.as_json(reports, slice_, settings, helpful))
+    else:
+        report.show(reports, slice_, read(settings), settings, helpful)
+    return FITS if fits else TOO_LARGE
 
 
 def read_job(argv: Sequence[str], lengths: str | None = None) -> Job:
@@ -78,7 +98,14 @@ def read_job(argv: Sequence[str], lengths: str | None = None) -> Job:
     bindings.pop("vocabulary", None)
     # A copy of a reference is what it refers to, made: gin's way.
     arguments = copy.deepcopy(bindings)
-    return Job(name, arguments, *_lengths(lengths))
+    mesh = gin.get_bindings("make_mesh")
+    return Job(
+        name,
+        arguments,
+        *_lengths(lengths),
+        mesh.get("num_partitions", 1),
+        mesh.get("num_slices", 1),
+    )
 
 
 def _lengths(given: str | None) -> tuple[int, int]:
@@ -101,15 +128,37 @@ def _lengths(given: str | None) -> tuple[int, int]:
 
 def compile_job(job: Job, slice_: Slice) -> list[Any]:
     """A report of each of its programs."""
-    from pagap_jax.aot.compiling import compile_program, devices_of
+    from pagap_jax.aot.compiling import compile_program
+
+    shapes, programs = _programs(job, slice_)
+    return [compile_program(program, shapes, slice_) for program in programs]
+
+
+def hold(job: Job, slice_: Slice) -> float:
+    """Bytes that a chip has to hold at least: what lies there anyhow, and gradients.
+
+    Raises:
+        ConfigError: the job's batch or the slice doesn't fit the partitioning.
+    """
+    from pagap_jax.aot.compiling import bytes_on_a_chip
+
+    _, programs = _programs(job, slice_)
+    return max(
+        sum(map(bytes_on_a_chip, program.held.values()))
+        + ("optimizer" in program.held and bytes_on_a_chip(program.held["parameters"]))
+        for program in programs
+    )
+
+
+def _programs(job: Job, slice_: Slice) -> tuple[Any, list[Any]]:
+    from pagap_jax.aot.compiling import devices_of
     from pagap_jax.aot.programs import Shapes, programs_of
     from pagap_jax.model.sharding import make_mesh
 
-    num_slices = gin.get_bindings("make_mesh").get("num_slices", 1)
-    mesh = make_mesh(devices=devices_of(slice_, num_slices))
+    # gin's bindings are those of the job that was read last: this one.
+    mesh = make_mesh(devices=devices_of(slice_, job.num_slices))
     shapes = Shapes(mesh, job.prompt_length, job.response_length)
-    programs = programs_of(job.name, shapes, job.arguments)
-    return [compile_program(program, shapes, slice_) for program in programs]
+    return shapes, programs_of(job.name, shapes, job.arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +170,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 all fit, 3 one doesn't, 2 bad configuration",
     )
     parser.add_argument("--topology", required=True, help="accelerator and slice: v6e:4x4")
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="finds the accelerator's smallest slice and the microbatches that fit; --topology=v6e",
+    )
     parser.add_argument("--lengths", help="of prompts and responses in tokens: 1024,128")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +14,12 @@ from pagap_jax.aot.compiling import Report
 GIB = 2**30
 
 
-def as_json(reports: Sequence[Report], slice_: Slice) -> str:
+def as_json(
+    reports: Sequence[Report],
+    slice_: Slice,
+    settings: Mapping[str, int],
+    helpful: Sequence[str],
+) -> str:
     """One object: the slice, whether all fit, each program's numbers a chip in bytes, FLOP, s."""
     programs = [
         {
@@ -26,11 +31,23 @@ def as_json(reports: Sequence[Report], slice_: Slice) -> str:
     ]
     fits = all(report.fits for report in reports)
     head = {"topology": str(slice_), "chips": slice_.chips, "fits": fits}
+    head |= {"settings": dict(settings), "would_help": list(helpful)}
     return json.dumps({**head, "programs": programs}, indent=1)
 
 
-def show(reports: Sequence[Report], slice_: Slice, job: Job) -> None:
-    """A table with a column a program; every number is one chip's."""
+def show(
+    reports: Sequence[Report],
+    slice_: Slice,
+    job: Job,
+    settings: Mapping[str, int],
+    helpful: Sequence[str],
+) -> None:
+    """A table with a column a program; every number is one chip's.
+
+    Args:
+        settings: that a search found.
+        helpful: what would, where it doesn't fit.
+    """
     table = Table(
         title=f"{job.name} on {slice_}: {slice_.chips} chips, {slice_.hosts} hosts; of one chip",
         title_justify="left",
@@ -56,4 +73,9 @@ def show(reports: Sequence[Report], slice_: Slice, job: Job) -> None:
         "FLOP utilisation, at most", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
     )
     table.add_row("compiled in, s", *(f"{report.compile_seconds:.0f}" for report in reports))
-    Console(width=max(100, Console().width)).print(table)
+    console = Console(width=max(100, Console().width))
+    console.print(table)
+    if settings:
+        console.print("found: " + " ".join(f"--gin.{k}={v}" for k, v in settings.items()))
+    for line in helpful:
+        console.print(f"would help: {line}")

@@ -131,7 +131,8 @@ def _target_fits(target: Target, annotation: Any, origin: Any) -> bool:
         return expected not in _LITERALS and expected not in (*_SEQUENCES, *_MAPPINGS)
     produced = _plain(target.configurable.product)
     produced = typing.get_origin(produced) or produced
-    if not inspect.isclass(produced) or not inspect.isclass(expected):
+    # `Any` is a class since Python 3.11.
+    if produced is Any or not inspect.isclass(produced) or not inspect.isclass(expected):
         return True
     if getattr(expected, "_is_protocol", False) or getattr(produced, "_is_protocol", False):
         return True

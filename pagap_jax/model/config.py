@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import gin
 import jax.numpy as jnp
@@ -85,3 +85,9 @@ def t5_1_1(
         scan_layers=scan_layers,
         remat_policy=remat_policy,
     )
+
+
+@gin.configurable
+def by_size(size: Literal["large", "xl", "xxl"], large: Any, xl: Any, xxl: Any) -> Any:
+    """What depends on the policy's size, so that a study names the size once."""
+    return {"large": large, "xl": xl, "xxl": xxl}[size]

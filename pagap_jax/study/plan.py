@@ -51,6 +51,9 @@ class ControlledStudy:
         name: goes into every row.
         study_dir: checkpoints are named relative to it.
         data: macros of the data (a file, say).
+        sft_data: the same of data that π_sft alone is trained on; none for the study's own.
+        policy: macros of all jobs that have a policy (its size, say).
+        given: folders that another study made, by stage; those stages aren't run.
     """
 
     configs: str
@@ -58,12 +61,16 @@ class ControlledStudy:
     study_dir: str
     seed: int
     data: Settings
+    sft_data: Settings = dataclasses.field(default_factory=dict)
+    policy: Settings = dataclasses.field(default_factory=dict)
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def shared_stages(self) -> list[Stage]:
         """All that comes before the comparison, and the measures of π_sft and π_gold."""
-        return [
+        sft_pairs = "sft_pairs" if self.sft_data else "pairs"
+        stages = [
             self._stage("pairs", "prepare", "prepare", settings={**self._seed, **self.data}),
-            self._stage("sft", "sft", "sft", {"PAIRS_DIR": "pairs"}, self._seed),
+            self._stage("sft", "sft", "sft", {"PAIRS_DIR": sft_pairs}, self._of_policy),
             self._stage("golden", "preference_model", "golden", {"PAIRS_DIR": "pairs"}, self._seed),
             self._stage(
                 "d_golden", "relabel", "relabel", {"PAIRS_DIR": "pairs", "GOLDEN_DIR": "golden"}
@@ -76,7 +83,7 @@ class ControlledStudy:
                 "align",
                 "golden_policy",
                 {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft", "JUDGE_DIR": "golden"},
-                self._seed,
+                self._of_policy,
             ),
             self._stage(
                 "golden_responses",
@@ -88,11 +95,15 @@ class ControlledStudy:
                     "POLICY_B_DIR": "golden_policy",
                     "GOLDEN_DIR": "golden",
                 },
-                self._seed,
+                self._of_policy,
             ),
             self.evaluation("sft", last_checkpoint_only=True),
             self.evaluation("golden_policy", last_checkpoint_only=True),
         ]
+        if self.sft_data:
+            settings = {**self._seed, **self.sft_data}
+            stages.insert(1, self._stage("sft_pairs", "prepare", "prepare", settings=settings))
+        return [stage for stage in stages if not self._is_given(stage)]
 
     def online(self, settings: Settings) -> list[Stage]:
         """An online run against the proxy model, and its evaluation."""
@@ -120,7 +131,7 @@ class ControlledStudy:
             "PROXY_DIR": "proxy",
         }
         settings = {
-            **self._seed,
+            **self._of_policy,
             "STUDY": self.name,
             "STUDY_DIR": self.study_dir,
             "LAST_CHECKPOINT_ONLY": last_checkpoint_only,
@@ -131,9 +142,19 @@ class ControlledStudy:
     def _seed(self) -> dict[str, int]:
         return {"SEED": self.seed}
 
+    @property
+    def _of_policy(self) -> dict[str, Any]:
+        return {**self._seed, **self.policy}
+
+    def _is_given(self, stage: Stage) -> bool:
+        """Whether another study made it; what that one measured of its policies, too."""
+        own = stage.name.removeprefix(f"seed_{self.seed}/")
+        names = {*self.given, *(f"rows/{name}" for name in self.given)}
+        return own in names
+
     def _run(self, method: str, folders: Mapping[str, str], settings: Settings) -> list[Stage]:
         name = run_name(method, settings)
-        run = self._stage(name, "align", method, folders, {**self._seed, **settings})
+        run = self._stage(name, "align", method, folders, {**self._of_policy, **settings})
         return [run, self.evaluation(name)]
 
     def _stage(
@@ -145,12 +166,13 @@ class ControlledStudy:
         settings: Settings | None = None,
     ) -> Stage:
         prefix = f"seed_{self.seed}"
+        given = {k: self.given[v] for k, v in (folders or {}).items() if v in self.given}
         return Stage(
             f"{prefix}/{name}",
             job,
             f"{self.configs}/{gin_file}.gin",
-            {macro: f"{prefix}/{stage}" for macro, stage in (folders or {}).items()},
-            dict(settings or {}),
+            {k: f"{prefix}/{v}" for k, v in (folders or {}).items() if v not in self.given},
+            {**given, **(settings or {})},
         )
 
 

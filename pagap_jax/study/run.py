@@ -36,6 +36,9 @@ def study(
     offline: Sequence[Settings],
     bars: Bars,
     data: Settings,
+    sft_data: Settings | None = None,
+    policy: Settings | None = None,
+    given: Settings | None = None,
     notes: Sequence[str] = (),
     long_offline_runs: int = 0,
     long_settings: Settings | None = None,
@@ -50,7 +53,9 @@ def study(
         online: settings of each online run, {'LEARNING_RATE': ..., 'BETA': ...}.
         offline: the same of each offline run.
         bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
-        data: macros of the data, {'DATA_FILE': ...}.
+        data: macros of the data, {'DATA_FILE': ...}; `sft_data` of what π_sft alone is trained on.
+        policy: macros of all jobs that have a policy, {'POLICY_SIZE': ...}.
+        given: folders that another study made, by stage, {'golden_responses': ...}.
         notes: where this study differs from the paper, for the report.
         long_offline_runs: so many of each seed's best offline runs are run again with
             `long_settings`, so that offline isn't beaten by having been stopped early.
@@ -62,19 +67,20 @@ def study(
     """
     assert run_job is not None, "run through `pagap study`"
     folder = Path(study_dir)
-    plans = [ControlledStudy(configs, name, study_dir, seed, data) for seed in seeds]
+    more = (sft_data or {}, policy or {}, given or {})
+    plans = [ControlledStudy(configs, name, study_dir, seed, data, *more) for seed in seeds]
     stages = [stage for plan in plans for stage in plan.stages(online, offline)]
     gates: list[Gate] = []
     with _claimed(folder, name):
         _run(run_job, folder, stages, workers, bars, gates)
         if long_offline_runs:
-            more = [
+            longer = [
                 stage
                 for plan in plans
                 for settings in best_offline(folder, plan, offline, long_offline_runs)
                 for stage in plan.offline({**settings, **(long_settings or {})})
             ]
-            stages = [*stages, *more]
+            stages = [*stages, *longer]
             _run(run_job, folder, stages, workers, bars, [])
         _write_results(folder, title, stages, gates, plans, notes)
 
