@@ -25,6 +25,7 @@ check_number() { # NAME TEXT
 devices=${DEVICES_PER_PROCESS:-4} grace=60 logs=rehearsal_logs dry_run=
 while (($#)); do
   case $1 in
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
     --help | -h) usage && exit ;;
     --dry_run) dry_run=1 && shift ;;
     --devices | --grace | --logs)

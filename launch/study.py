@@ -1,7 +1,8 @@
-"""`python -m launch.study print|jobset|tpu_vm`: a whole study as the jobs that it is made of.
+"""`python -m launch.study print|rehearsal|jobset|tpu_vm`: a study as the jobs it is made of.
 
-After `--` comes `study --gin_file=... --gin.STUDY_DIR="'gs://...'"`, as for `pagap`. `print` gives
-the jobs' commands in order; `jobset` a folder of manifests and a script that submits them in order;
+After `--` comes `study --gin_file=... --gin.STUDY_DIR="'/mnt/...'"`, as for `pagap`. `print` gives
+the jobs' commands in order; `rehearsal` the same as processes of this machine; `jobset` a folder of
+manifests and a script that submits them in order;
 `tpu_vm` the commands that run one job after another on TPU VMs. Nothing is sent.
 """
 
@@ -156,10 +157,10 @@ def place(
             f"--slice: found none for {', '.join(missing)}, expected KIND=SLICE for each, or one"
             " SLICE for all others"
         )
-    if not is_local and "://" not in study_dir:
+    if not is_local and not study_dir.startswith("/"):
         raise ConfigError(
-            f"STUDY_DIR: found {study_dir!r}, expected a bucket as in 'gs://BUCKET/study': the"
-            " hosts of a pod share no folder"
+            f"STUDY_DIR: found {study_dir!r}, expected a folder that all hosts mount, as in"
+            " '/mnt/BUCKET/study': data sets are files, which no bucket is"
         )
     default = slices.get(ANY_KIND)
     return [
@@ -181,6 +182,16 @@ def as_shell(jobs: Sequence[Job], commands: Sequence[Sequence[str]]) -> str:
 def print_shell(jobs: Sequence[Job], given: argparse.Namespace) -> None:
     """The jobs for any machine that can hold them."""
     print(as_shell(jobs, [["pagap", *job.arguments] for job in jobs]), end="")
+
+
+def print_rehearsal(jobs: Sequence[Job], given: argparse.Namespace) -> None:
+    """Each job as processes of this machine, and at the end the results: to be piped to bash."""
+    rehearsal = ["launch/rehearsal.sh", f"--devices={given.devices}", str(given.processes)]
+    print("set -e  # what comes later needs what comes before")
+    print(as_shell(jobs, [[*rehearsal, *job.arguments] for job in jobs]), end="")
+    print(
+        "# all is finished: this gathers rows and draws\n" + shlex.join(["pagap", *given.arguments])
+    )
 
 
 def print_tpu_vm(jobs: Sequence[Job], given: argparse.Namespace) -> None:
@@ -227,20 +238,29 @@ def write_manifests(jobs: Sequence[Job], given: argparse.Namespace) -> None:
     print(f"{len(jobs)} manifests in {folder}; bash {folder / SUBMIT_FILE} submits them in order")
 
 
-ENGINES = {"print": print_shell, "jobset": write_manifests, "tpu_vm": print_tpu_vm}
+ENGINES = {
+    "print": print_shell,
+    "rehearsal": print_rehearsal,
+    "jobset": write_manifests,
+    "tpu_vm": print_tpu_vm,
+}
+HERE = ("print", "rehearsal")  # engines that need no slices
 
 
 def parser() -> argparse.ArgumentParser:
-    """The three engines."""
+    """The engines."""
     whole = argparse.ArgumentParser(prog="python -m launch.study", description=__doc__)
     engines = whole.add_subparsers(dest="engine", required=True, metavar="|".join(ENGINES))
     for engine in ENGINES:
         one = engines.add_parser(engine, description=ENGINES[engine].__doc__)
+        if engine == "rehearsal":
+            one.add_argument("--processes", type=int, required=True, help="of each job")
+            one.add_argument("--devices", type=int, default=4, help="of each process")
         one.add_argument(
             "--slice", dest="slices", type=slice_of_kind, action="append", default=[],
             metavar="[KIND=]SLICE", help="for all stages, or for those of a kind",
         )  # fmt: skip
-        if engine != "print":
+        if engine not in HERE:
             prefix = options.matching(
                 options.LABEL, f"a name of at most {LONGEST_PREFIX} letters, digits and hyphens",
                 LONGEST_PREFIX,
@@ -263,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     study_dir, stages, long_runs = read_study(given.arguments)
-    jobs = place(study_dir, stages, given.slices, is_local=given.engine == "print")
+    jobs = place(study_dir, stages, given.slices, is_local=given.engine in HERE)
     ENGINES[given.engine](jobs, given)
     if long_runs:
         print(

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pagap_jax.aot.command import configure
 from pagap_jax.configuration import job_usage, load_job, parse, parse_command_line, usage
+from pagap_jax.jobs import JOBS
 from pagap_jax.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,10 @@ def test_command_is_understood(words, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         temporary = [a.replace("/tmp/", f"{tmp_path}/") for a in arguments]
         assert main([str(ROOT / a) if a.startswith("tests/") else a for a in temporary]) == 0
+    elif arguments[0] == "compile":
+        own = ("--topology", "--search", "--json", "--lengths")
+        job = configure([a for a in arguments[1:] if not a.startswith(own)])
+        assert job in JOBS
     elif arguments[-1] == "--help":
         assert (usage() if len(arguments) == 1 else job_usage(arguments[0])).strip()
     else:

@@ -71,11 +71,35 @@ def run_command(argv: Sequence[str]) -> int:
 
 
 def read_job(argv: Sequence[str], lengths: str | None = None) -> Job:
-    """The job that the gin files configure, of whose folders none needs to be there yet.
+    """The job that the gin files configure, with what its function would be given.
+
+    Args:
+        argv: as for `configure`.
+        lengths: 'P,R' in tokens, instead of what TASK_FEATURE_LENGTHS says.
+    """
+    name = configure(argv)
+    bindings = gin.get_bindings(name, resolve_references=False)
+    bindings.pop("vocabulary", None)
+    # A copy of a reference is what it refers to, made: gin's way.
+    arguments = copy.deepcopy(bindings)
+    mesh = gin.get_bindings("make_mesh")
+    return Job(
+        name,
+        arguments,
+        *_lengths(lengths),
+        mesh.get("num_partitions", 1),
+        mesh.get("num_slices", 1),
+    )
+
+
+def configure(argv: Sequence[str]) -> str:
+    """Binds a job's configuration into gin; none of the folders needs to be there yet.
 
     Args:
         argv: [JOB] --gin_file=... --gin.NAME=VALUE; without JOB, the one that the files bind.
-        lengths: 'P,R' in tokens, instead of what TASK_FEATURE_LENGTHS says.
+
+    Returns:
+        The job's name.
     """
     named = argv[0] if argv and argv[0] in JOBS else None
     command = parse_command_line(argv if named else ["sft", *argv])
@@ -94,18 +118,7 @@ def read_job(argv: Sequence[str], lengths: str | None = None) -> Job:
     missing = sorted(m for m in used - defined if m == "SEED" or m.endswith(PLACES))
     unset = [f"{m}=0" if m == "SEED" else f"{m}='unset'" for m in missing]
     parse(function, command.gin_files, [*command.gin_bindings, *unset], command.search_paths)
-    bindings = gin.get_bindings(name, resolve_references=False)
-    bindings.pop("vocabulary", None)
-    # A copy of a reference is what it refers to, made: gin's way.
-    arguments = copy.deepcopy(bindings)
-    mesh = gin.get_bindings("make_mesh")
-    return Job(
-        name,
-        arguments,
-        *_lengths(lengths),
-        mesh.get("num_partitions", 1),
-        mesh.get("num_slices", 1),
-    )
+    return name
 
 
 def _lengths(given: str | None) -> tuple[int, int]:

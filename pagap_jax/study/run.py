@@ -7,6 +7,7 @@ goes on from its last checkpoint.
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from pagap_jax.study.plan import ControlledStudy, Settings, Stage, run_name
 from pagap_jax.study.results import Gate
 from pagap_jax.study.workers import RunJob, Workers
 
+# What a folder may hold before the first `pagap study`: stages that ran by themselves, on pods.
+OF_A_STUDY = re.compile(r"\.|seed_\d+$")
 STUDY_FILE = "study.json"  # whose the folder is; more seeds or settings may come to it later
 
 
@@ -97,7 +100,8 @@ def _claimed(folder: Path, name: str) -> Iterator[None]:
     with locked(folder):
         file = folder / STUDY_FILE
         found = json.loads(file.read_text())["study"] if file.exists() else None
-        if found is None and any(not path.name.startswith(".") for path in folder.iterdir()):
+        others = [path.name for path in folder.iterdir() if not OF_A_STUDY.match(path.name)]
+        if found is None and others:
             raise ConfigError(
                 f"{folder} holds files and no {STUDY_FILE}: no study made them. Give another"
                 " STUDY_DIR"

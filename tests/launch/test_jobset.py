@@ -146,6 +146,16 @@ def test_every_value_arrives(jobset):
     }
 
 
+def test_a_bucket_is_mounted(jobset):
+    job = jobset("--bucket=my-bucket")["spec"]["replicatedJobs"][0]["template"]["spec"]
+    template = job["template"]
+    assert template["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}
+    (volume,), (container,) = template["spec"]["volumes"], template["spec"]["containers"]
+    assert volume["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
+    assert volume["csi"]["volumeAttributes"]["bucketName"] == "my-bucket"
+    assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/mnt/my-bucket"}]
+
+
 def test_what_restarts_and_what_does_not(jobset):
     spec = jobset()["spec"]
     job = spec["replicatedJobs"][0]["template"]["spec"]

@@ -19,7 +19,7 @@ TINY = (
     "study", "--gin_file=gin_configs/studies/tiny.gin",
     "--gin.study.offline=({'BETA': 0.1}, {'BETA': 0.03})",
 )  # fmt: skip
-BUCKET = "gs://b/tiny"
+BUCKET = "/mnt/b/tiny"
 ON_PODS = (*TINY, f"--gin.STUDY_DIR='{BUCKET}'")
 SLICES = ("--slice=v5e:2x4", "--slice=golden=v5p:2x2x4")
 CLUSTER = ("--prefix=tiny", "--image=r/pagap:1", "--namespace=team", *SLICES)
@@ -178,7 +178,10 @@ def test_longer_offline_runs_are_told_of(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     (
-        (["tpu_vm", *MACHINES, "--", *TINY], "found 'studies/tiny', expected a bucket"),
+        (
+            ["tpu_vm", *MACHINES, "--", *TINY],
+            "found 'studies/tiny', expected a folder that all hosts mount",
+        ),
         (["tpu_vm", *MACHINES[:-2], "--", *ON_PODS], "--slice: found none for evaluate, golden"),
         (["tpu_vm", *MACHINES, "--slice=glod=v5e:2x4", "--", *ON_PODS], "found the kind 'glod'"),
         (["print", "--", "sft", "--gin_file=jobs/sft.gin"], "found the job 'sft' after --"),

@@ -62,6 +62,36 @@ def stages(study):
     return {stage.name.removeprefix("seed_3/"): stage for stage in in_order(whole)}
 
 
+def test_what_another_study_made_is_read_there_and_not_made_again():
+    """An XL policy meets the Large study's golden policy and proxy model (Fig. 10)."""
+    given = {"golden": "/l/golden", "golden_policy": "/l/gp", "golden_responses": "/l/gr"}
+    study = ControlledStudy("x", "xl", "here", 0, {}, {}, {"POLICY_SIZE": "xl"}, given)
+    stages = {stage.name.removeprefix("seed_0/"): stage for stage in study.stages([{}], [])}
+    assert set(stages) == {"pairs", "sft", "d_golden", "proxy", "rows/sft", "online", "rows/online"}
+    assert "--gin.GOLDEN_DIR='/l/golden'" in stages["d_golden"].argv("here")
+    assert stages["d_golden"].needs == ("seed_0/pairs",)
+    rows = stages["rows/online"]
+    assert "--gin.GOLDEN_RESPONSES_DIR='/l/gr'" in rows.argv("here")
+    assert "--gin.PROXY_DIR='here/seed_0/proxy'" in rows.argv("here")
+    sized = {name for name, stage in stages.items() if "POLICY_SIZE" in stage.settings}
+    assert sized == {"sft", "rows/sft", "online", "rows/online"}
+    assert len(in_order(list(stages.values()))) == len(stages)
+
+
+def test_the_policy_may_be_fine_tuned_on_data_of_its_own():
+    """The paper pools its four tasks for that (App. C)."""
+    study = ControlledStudy("x", "s", "here", 0, {"DATA_FILE": "a"}, {"DATA_FILE": "pooled"})
+    stages = {stage.name.removeprefix("seed_0/"): stage for stage in study.shared_stages()}
+    assert stages["sft_pairs"].settings["DATA_FILE"] == "pooled"
+    assert stages["sft"].needs == ("seed_0/sft_pairs",)
+    assert stages["golden"].needs == ("seed_0/pairs",)
+
+
+def test_folders_in_a_bucket_keep_their_slashes():
+    a_stage = Stage("seed_0/sft", "sft", "x.gin")
+    assert a_stage.argv("gs://b/s/")[2] == "--gin.MODEL_DIR='gs://b/s/seed_0/sft'"
+
+
 def test_the_way_the_data_take(stages):
     """Fig. 2 of the paper."""
     needs = {
