@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from pagap_jax.losses.log_probs import sequence_log_prob
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.stack import through_layers
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Policy
 from tests.fixtures.tiny import CONFIG as ONE_LAYER
@@ -52,8 +55,8 @@ def test_a_scanned_model_has_the_same_parameters():
     assert tree(with_settings(scan_layers=True)) == tree(CONFIG)
 
 
-def test_layers_draw_dropout_of_their_own():
-    """The same masks with and without a scan; others for another key; others in each layer."""
+def test_dropout_is_the_key_s():
+    """The same masks with and without a scan; others for another key."""
     key = jax.random.key(3)
     found = [
         log_probs(
@@ -77,3 +80,33 @@ def test_remat_saves_less(scan_layers):
         return sum(x.nbytes for x in jax.tree.leaves(backward))
 
     assert kept("full") < kept("minimal") < kept("none")
+
+
+class Noisy(nn.Module):
+    """Adds 0 or 2, as dropout has it."""
+
+    def setup(self):
+        self.scale = self.param("scale", nn.initializers.ones, ())
+        self.dropout = nn.Dropout(0.5)
+
+    def __call__(self, x, deterministic):
+        return x + self.scale * self.dropout(jax.numpy.ones_like(x), deterministic=deterministic)
+
+
+class TwoNoisy(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        self.layers = [Noisy(), Noisy()]
+
+    def __call__(self, x, deterministic):
+        return through_layers(self, x, deterministic)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_no_two_layers_drop_the_same(scan_layers):
+    stack = TwoNoisy(with_settings(scan_layers=scan_layers, remat_policy="full"))
+    x = np.zeros(100, np.float32)
+    variables = stack.init(jax.random.key(0), x, True)
+    summed = stack.apply(variables, x, False, rngs={"dropout": jax.random.key(1)})
+    assert {*summed.tolist()} == {0.0, 2.0, 4.0}
