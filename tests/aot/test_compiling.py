@@ -98,3 +98,10 @@ def test_what_does_not_fit_is_exit_3():
     report = compiled(*sizes, "--topology=v5e:2x2", "--lengths=64,8", exit_code=3)
     (program,) = report["programs"]
     assert not report["fits"] and program["hbm"]["total"] > program["limit"]
+    assert report["would_help"][0].startswith("PARAMETER_PARTITIONING_DIMS=2: ")
+
+
+def test_a_search_finds_the_smallest_slice():
+    report = compiled(*SFT, "--topology=v5e", "--search", "--gin.BATCH_SIZE=64")
+    assert report["fits"] and report["topology"] == "v5e:1x1"
+    assert report["settings"]["PARAMETER_PARTITIONING_DIMS"] == 2

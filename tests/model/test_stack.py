@@ -94,6 +94,8 @@ class Noisy(nn.Module):
 
 
 class TwoNoisy(nn.Module):
+    """Two of them, one after the other."""
+
     config: T5Config
 
     def setup(self):
