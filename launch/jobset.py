@@ -13,6 +13,9 @@ from launch.runner import Runner, exit_code_of
 from pagap_jax.accelerators import Slice
 
 CONTAINER = "pagap"
+IMAGE_USER = 1000  # launch/Dockerfile's
+# A checkpoint is moved into place as a folder, which Cloud Storage FUSE refuses unless told.
+MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"
 SHORTEST_GRACE = 300  # seconds: what is saved when a node is taken away needs its time
 DEFAULT_RESTARTS = 20
 
@@ -132,10 +135,11 @@ class JobSet:
             pod["serviceAccountName"] = self.service_account
         mounts = {}
         if self.bucket:
+            pod["securityContext"] = {"fsGroup": IMAGE_USER}  # may write what is mounted
             # Data sets are files: array_record reads and writes no buckets.
             csi = {"driver": "gcsfuse.csi.storage.gke.io",
                    "volumeAttributes": {"bucketName": self.bucket,
-                                        "mountOptions": "implicit-dirs"}}  # fmt: skip
+                                        "mountOptions": MOUNT_OPTIONS}}  # fmt: skip
             pod["volumes"] = [{"name": "bucket", "csi": csi}]
             mounts = {"volumeMounts": [{"name": "bucket", "mountPath": f"/mnt/{self.bucket}"}]}
         # Nothing but chips is asked for: queues refuse jobs that name cores or memory without need.
@@ -169,7 +173,7 @@ def add_cluster_options(to: argparse.ArgumentParser) -> None:
     capacity.add_argument("--spot", action="store_true")
     to.add_argument("--service_account", type=options.kubernetes_name, help="Kubernetes' own")
     to.add_argument(
-        "--bucket", type=options.kubernetes_name, help="Cloud Storage's; is mounted at /mnt/BUCKET"
+        "--bucket", type=options.bucket, help="Cloud Storage's; is mounted at /mnt/BUCKET"
     )
     to.add_argument("--max_restarts", type=options.at_least(0), default=DEFAULT_RESTARTS)
     to.add_argument(

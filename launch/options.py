@@ -43,6 +43,7 @@ kubernetes_name = matching(LABEL, "a Kubernetes name: lower-case letters, digits
 project = matching(r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", "a project's id", 93)
 zone = matching(r"[a-z]+-[a-z]+\d+-[a-z0-9]+", "a zone as in us-east5-a")
 resource = matching(r"[A-Za-z0-9][-\w./:@]*", "a name or path without spaces", 256)
+bucket = matching(r"[a-z0-9][-_.a-z0-9]{1,61}[a-z0-9]", "a bucket's name without gs://", 63)
 image = matching(IMAGE, "an image with its tag or digest, as in REGION/PROJECT/pagap:1", 512)
 
 

@@ -111,7 +111,7 @@ def read_study(words: Sequence[str]) -> tuple[str, list[Stage], int]:
     bound = gin.get_bindings("study")
     stages: list[Stage] = []
     for seed in bound["seeds"]:
-        more = (bound.get(name) or {} for name in ("sft_data", "policy", "given"))
+        more = (bound.get(name) or {} for name in ("sft_data", "policy", "given", "settings"))
         plan = ControlledStudy(
             bound["configs"], bound["name"], bound["study_dir"], seed, bound["data"], *more
         )

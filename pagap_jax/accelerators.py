@@ -18,7 +18,8 @@ class Accelerator:
         hbm: GiB a chip.
         flops: bfloat16 FLOP/s a chip, at most.
         bandwidth: bytes/s between a chip and its HBM.
-        interconnect: bytes/s of all links of a chip in a slice, both directions together.
+        interconnect: bytes/s of all links of a chip in a slice, one way.
+        network: bytes/s a chip between slices, over the data-centre network.
         dimensions: of its tori, 2 or 3.
         chips_per_host: of a slice of several hosts.
         single_host: chips of the slices that one host serves.
@@ -32,6 +33,7 @@ class Accelerator:
     flops: float
     bandwidth: float
     interconnect: float
+    network: float
     dimensions: int
     chips_per_host: int
     single_host: tuple[int, ...]
@@ -43,13 +45,19 @@ class Accelerator:
 ACCELERATORS = {
     a.name: a
     for a in (
-        Accelerator("v4", 32, 275e12, 1.2e12, 300e9, 3, 4, (4,), 2, "v4", "tpu-v4-podslice"),
         Accelerator(
-            "v5e", 16, 197e12, 0.8e12, 200e9, 2, 4, (1, 4, 8), 1, "v5litepod",
+            "v4", 32, 275e12, 1.2e12, 300e9, 6.25e9, 3, 4, (4,), 2, "v4", "tpu-v4-podslice",
+        ),
+        Accelerator(
+            "v5e", 16, 197e12, 0.8e12, 200e9, 3.1e9, 2, 4, (1, 4, 8), 1, "v5litepod",
             "tpu-v5-lite-podslice",
         ),
-        Accelerator("v5p", 95, 459e12, 2.76e12, 600e9, 3, 4, (4,), 2, "v5p", "tpu-v5p-slice"),
-        Accelerator("v6e", 32, 918e12, 1.6e12, 448e9, 2, 4, (1, 4, 8), 1, "v6e", "tpu-v6e-slice"),
+        Accelerator(
+            "v5p", 95, 459e12, 2.76e12, 600e9, 6.25e9, 3, 4, (4,), 2, "v5p", "tpu-v5p-slice",
+        ),
+        Accelerator(
+            "v6e", 32, 918e12, 1.6e12, 448e9, 12.5e9, 2, 4, (1, 4, 8), 1, "v6e", "tpu-v6e-slice",
+        ),
     )
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ who is missing after the time limit, and who runs other code.
 
 import contextlib
 import hashlib
+import re
 import socket
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from pagap_jax.errors import ConfigError, PagapError, RetryError
 RETRY_EVERY = 0.2  # seconds, until the first process listens
 ANSWER_WITHIN = 10.0  # seconds beyond the time limit, for the answer to arrive
 LINE = 4096  # bytes of a message, at most
+GREETING = re.compile(r"(\d{1,6}) (\w{1,64})")  # which process, and its code
 
 
 def code_digest() -> str:
@@ -65,10 +67,11 @@ def _call(port: int, count: int, code: str, deadline: float, within: float) -> s
             except OSError:  # nobody came
                 continue
             guests.append(guest)
-            guest.settimeout(ANSWER_WITHIN)
+            guest.settimeout(min(1.0, left))
             with contextlib.suppress(OSError, ValueError):  # someone who has lost his way
-                index, _, theirs = guest.recv(LINE).decode().partition(" ")
-                codes[int(index)] = theirs
+                if said := GREETING.fullmatch(guest.recv(LINE).decode()):
+                    codes |= {int(said[1]): said[2]} if 0 < int(said[1]) < count else {}
+            guest.settimeout(ANSWER_WITHIN)
         verdict = _verdict(codes, count, code, within)
         for guest in guests:
             with guest, contextlib.suppress(OSError):

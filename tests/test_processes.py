@@ -68,17 +68,19 @@ def test_other_code_is_refused(address):
     assert "process 2 runs other code than the first" in str(told[1])
 
 
-def test_a_stray_connection_disturbs_nobody(address):
+@pytest.mark.parametrize("greeting", [b"GET / HTTP/1.1\r\n\r\n", b"77 x", b"0 evil", b""])
+def test_a_stray_connection_disturbs_nobody(greeting, address):
     host, port = address.split(":")
 
     def stray():
         time.sleep(0.1)
         with socket.create_connection((host, int(port)), timeout=5) as line:
-            line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            line.sendall(greeting)
 
     thread = threading.Thread(target=stray)
     thread.start()
-    assert meeting(address, 2, (0,), within=1.0)[0] is not None
+    error = meeting(address, 2, (0,), within=1.0)[0]
+    assert "started on 1 of 2 hosts: nothing was heard of process 1" in str(error)
     thread.join()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gin
 
-from pagap_jax.accelerators import Slice, parse_slice
+from pagap_jax.accelerators import Slice, parse_slice, slices
 from pagap_jax.configuration.checking import leaves
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import PLACES, parse
@@ -45,9 +45,7 @@ def run_command(argv: Sequence[str]) -> int:
     topology = options.topology
 
     def read(settings: Mapping[str, Any]) -> Job:
-        # What the user says himself stays.
-        free = (k for k in settings if not any(a.startswith(f"--gin.{k}=") for a in rest))
-        chosen = [f"--gin.{name}={settings[name]}" for name in free]
+        chosen = [f"--gin.{name}={value}" for name, value in settings.items()]
         return read_job([*rest, *chosen], options.lengths)
 
     # The compiler needs no TPU, and JAX isn't to look for one.
@@ -56,7 +54,9 @@ def run_command(argv: Sequence[str]) -> int:
     from pagap_jax.aot.search import advice, search
 
     if options.search:
-        found = search(read, topology.partition(":")[0], lambda line: print(line, file=sys.stderr))
+        tried = [parse_slice(topology)] if ":" in topology else slices(topology)
+        said = {a.removeprefix("--gin.").partition("=")[0] for a in rest}
+        found = search(read, tried, said, lambda line: print(line, file=sys.stderr))
         slice_, reports, settings = found.slice, found.reports, found.settings
     else:
         slice_, settings = parse_slice(topology), {}
@@ -186,7 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--search",
         action="store_true",
-        help="finds the accelerator's smallest slice and the microbatches that fit; --topology=v6e",
+        help="tries slices from the smallest on, fully sharded, with more microbatches where"
+        " needed; --topology=v6e for all of them, v6e:4x4 for that one",
     )
     parser.add_argument("--lengths", help="of prompts and responses in tokens: 1024,128")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

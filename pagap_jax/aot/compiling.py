@@ -17,7 +17,6 @@ from pagap_jax.aot.hlo import Traffic, read_traffic
 from pagap_jax.aot.programs import Program, Shapes
 from pagap_jax.errors import ConfigError
 
-BETWEEN_SLICES = 6.25e9  # bytes/s a chip: a host's 200 Gbit/s for four chips
 # The compiler would ask which machine this is, and complain that nobody answers.
 NOBODY_TO_ASK = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -41,7 +40,8 @@ class Report:
         limit: bytes of HBM that the compiler grants, of those that the chip has.
         flops: of matrix products, the program's divided by the chips.
         collectives: bytes by kind.
-        seconds: least time for its products, its HBM traffic and its collectives.
+        seconds: estimates for its products, its HBM traffic and its collectives, each at the rate
+            that the chip has at best.
         compile_seconds: it took to compile, here.
     """
 
@@ -56,12 +56,12 @@ class Report:
 
     @property
     def step_seconds(self) -> float:
-        """Where all three run beside each other without waiting: a bound, not a forecast."""
+        """Where all three run beside each other without waiting: no forecast."""
         return max(self.seconds.values())
 
     @property
     def flop_utilisation_bound(self) -> float:
-        """The model FLOP utilisation that this program can't exceed."""
+        """Of the chip's FLOP/s, with what is computed again, where nothing ever waits."""
         return self.seconds["compute"] / self.step_seconds
 
 
@@ -87,8 +87,8 @@ def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"{slice_}: TPUs' compiler didn't take it ({str(error).splitlines()[0]}); it comes with"
-            " `pip install 'pagap_jax[tpu]'`"
+            f"{slice_}: TPUs' compiler didn't take it ({str(error).splitlines()[0]}); `make pods`"
+            " installs it into .tpu, for PYTHONPATH"
         ) from error
     return list(topology.devices)
 
@@ -148,10 +148,11 @@ def _by_kind(held: dict[str, float], caches: float, total: float) -> dict[str, f
 
 
 def _seconds(accelerator: Accelerator, flops: float, traffic: Traffic) -> dict[str, float]:
-    # A collective goes along one dimension of the torus, whose wires are a share of all.
+    # As if a collective went along one dimension of the torus, whose wires are a share of all; one
+    # that spans more of them takes less.
     wires = accelerator.interconnect / accelerator.dimensions
     return {
         "compute": flops / accelerator.flops,
         "hbm": traffic.hbm / accelerator.bandwidth,
-        "interconnect": traffic.sent / wires + traffic.sent_between_slices / BETWEEN_SLICES,
+        "interconnect": traffic.sent / wires + traffic.sent_between_slices / accelerator.network,
     }

@@ -14,7 +14,9 @@ import numpy as np
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # What reads and writes nothing by itself.
 FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while", "conditional",
-        "call", "after-all", "partition-id", "opt-barrier", "async-done"}  # fmt: skip
+        "call", "after-all", "partition-id", "opt-barrier", "async-start"}  # fmt: skip
+# Which array of its shape an instruction makes that another one waits for.
+STARTS = {"copy-start": 0, "all-gather-start": 1, "collective-permute-start": 1}
 SIZES = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2,
          "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}  # fmt: skip
 _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -57,13 +59,20 @@ class Traffic:
     sent: float = 0.0
     sent_between_slices: float = 0.0
 
+    def add(self, other: "Traffic", times: float = 1.0) -> None:
+        self.hbm += times * other.hbm
+        self.sent += times * other.sent
+        self.sent_between_slices += times * other.sent_between_slices
+        for kind, payload in other.collectives.items():
+            self.collectives[kind] += times * payload
+
 
 def read_traffic(text: str, chips_per_slice: int) -> Traffic:
     """What `compiled.as_text()` says that each chip moves."""
     computations, entry = _computations(text)
-    traffic = Traffic()
-    _walk(computations, entry, 1.0, chips_per_slice, traffic)
-    return traffic
+    devices = re.search(r"num_partitions=(\d+)", text.partition("\n")[0])
+    reader = _Reader(computations, chips_per_slice, int(devices[1]) if devices else 1)
+    return reader.traffic_of(entry)
 
 
 def _computations(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
@@ -79,28 +88,48 @@ def _computations(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
     return found, entry
 
 
-def _walk(computations: dict, name: str, times: float, per_slice: int, traffic: Traffic) -> None:
-    instructions = computations[name]
-    for instruction in instructions.values():
-        opcode = instruction.opcode
-        if opcode == "while":
-            trips = _trips(computations[instruction.called("condition")])
-            _walk(computations, instruction.called("body"), times * trips, per_slice, traffic)
-        elif opcode == "conditional":
-            for branch in re.findall(
-                r"%([\w.\-]+)",
-                instruction.rest.partition("branch_computations")[2].partition("}")[0],
-            ):
-                _walk(computations, branch, times, per_slice, traffic)
-        elif opcode in ("call", "async-start") and (
-            to := instruction.called("to_apply") or instruction.called("calls")
-        ):
-            _walk(computations, to, times, per_slice, traffic)
-        kind = next((kind for kind in COLLECTIVES if opcode in (kind, f"{kind}-start")), None)
-        if kind:
-            _add_collective(kind, instruction, instructions, times, per_slice, traffic)
-        if opcode not in FREE and not opcode.endswith("-done"):
-            traffic.hbm += times * _hbm(instruction, instructions, computations)
+@dataclasses.dataclass
+class _Reader:
+    """One program's computations."""
+
+    computations: dict[str, dict[str, Instruction]]
+    chips_per_slice: int
+    devices: int
+
+    def traffic_of(self, name: str) -> Traffic:
+        """Of a computation, with what it calls."""
+        total = Traffic()
+        around = self.computations[name]
+        for instruction in around.values():
+            opcode = instruction.opcode
+            if opcode == "while":
+                trips = _trips(self.computations[instruction.called("condition")])
+                total.add(self.traffic_of(instruction.called("body")), float(trips))
+            elif opcode == "conditional":
+                branches = instruction.rest.partition("branch_computations")[2].partition("}")[0]
+                names = re.findall(r"%([\w.\-]+)", branches)
+                total.add(max(map(self.traffic_of, names), key=lambda t: t.hbm + t.sent))
+            elif opcode in ("call", "async-start"):
+                if to := instruction.called("to_apply") or instruction.called("calls"):
+                    total.add(self.traffic_of(to))
+            kind = next((kind for kind in COLLECTIVES if opcode in (kind, f"{kind}-start")), None)
+            if kind:
+                total.add(self._collective(kind, instruction, around))
+            if opcode not in FREE and not opcode.endswith("-done"):
+                total.hbm += _hbm(instruction, around, self.computations)
+        return total
+
+    def _collective(self, kind: str, instruction: Instruction, around: dict) -> Traffic:
+        groups = replica_groups(instruction.rest, self.devices)
+        size = groups.shape[1]
+        given = sum(_bytes(around[o].shape) for o in instruction.operands if o in around)
+        payload = given * size if kind == "all-gather" else given
+        rings = {"collective-permute": 1.0, "all-reduce": 2.0 * (size - 1) / size}
+        sent = payload * rings.get(kind, (size - 1) / size)
+        slices = groups // self.chips_per_slice
+        between = bool(np.any(slices != slices[:, :1]))
+        collectives = collections.defaultdict(float, {kind: float(payload)})
+        return Traffic(0.0, collectives, 0.0 if between else sent, sent if between else 0.0)
 
 
 def _trips(condition: dict[str, Instruction]) -> int:
@@ -127,6 +156,9 @@ def _bytes(shape: str, on_chip: bool = True) -> float:
 def _hbm(instruction: Instruction, around: dict, computations: dict) -> float:
     """Read and written by one instruction, a slice of a large array counting as the slice."""
     written = _bytes(instruction.shape, on_chip=False)
+    if instruction.opcode in STARTS:  # its shape holds what it reads, too
+        arrays = list(_ARRAY.finditer(instruction.shape))
+        written = _bytes(arrays[STARTS[instruction.opcode]][0], on_chip=False)
     if instruction.opcode == "dynamic-update-slice":
         written = 0.0
     if instruction.opcode in ("dynamic-slice", "gather"):
@@ -167,33 +199,7 @@ def _sliced(fused: dict[str, Instruction], number: int) -> float | None:
     return total if users else None
 
 
-def _add_collective(
-    kind: str,
-    instruction: Instruction,
-    around: dict,
-    times: float,
-    per_slice: int,
-    traffic: Traffic,
-) -> None:
-    groups = replica_groups(instruction.rest)
-    size = groups.shape[1]
-    given = sum(_bytes(around[o].shape) for o in instruction.operands if o in around)
-    if kind == "collective-permute":
-        ring = 1.0
-    elif kind == "all-reduce":
-        ring = 2.0 * (size - 1) / size
-    else:
-        ring = (size - 1) / size
-    payload = given * size if kind == "all-gather" else given
-    traffic.collectives[kind] += times * payload
-    between = np.any(groups // per_slice != groups[:, :1] // per_slice)
-    if between:
-        traffic.sent_between_slices += times * payload * ring
-    else:
-        traffic.sent += times * payload * ring
-
-
-def replica_groups(attributes: str) -> np.ndarray:
+def replica_groups(attributes: str, devices: int) -> np.ndarray:
     """[groups, members] of a collective's device numbers, from any of XLA's three notations."""
     if match := re.search(
         r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes
@@ -215,7 +221,7 @@ def replica_groups(attributes: str) -> np.ndarray:
         return np.array([_numbers(group) for group in re.findall(r"\{([\d,]+)\}", match[1])])
     if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", attributes):
         return np.array([_numbers(pair) for pair in re.findall(r"\{([\d,]+)\}", pairs[1])])
-    return np.zeros((1, 1), int)
+    return np.arange(devices)[None]  # nothing said, or {}: all of them
 
 
 def _numbers(text: str | None) -> list[int]:

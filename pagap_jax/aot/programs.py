@@ -85,18 +85,18 @@ class Shapes:
         """Columns of a batch: prompts, and responses as wide as they get."""
         lengths = dict.fromkeys(names, self.response_length) | {"prompt": self.prompt_length}
         return {
-            name: self._spread((batch_size, length), jnp.int32) for name, length in lengths.items()
+            name: self.spread((batch_size, length), jnp.int32) for name, length in lengths.items()
         }
 
     def pairs(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """All columns of labelled pairs."""
-        labels = {k: self._spread((batch_size,), dtype) for k, dtype in SCALAR_COLUMNS.items()}
+        labels = {k: self.spread((batch_size,), dtype) for k, dtype in SCALAR_COLUMNS.items()}
         return self.tokens(batch_size, "response_a", "response_b") | labels
 
     def rows(self, batch_size: int) -> jax.ShapeDtypeStruct:
-        return self._spread((batch_size,), jnp.int32)
+        return self.spread((batch_size,), jnp.int32)
 
-    def _spread(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    def spread(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(self.mesh))
 
     def key(self) -> jax.ShapeDtypeStruct:
@@ -159,8 +159,12 @@ def align(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     loss, reduction = AlignmentLoss(job["loss"]), Reduction(job.get("reduction", "sum"))
     step = AlignStep(policy, source, loss, reduction, job["optimizer"], number)
     state = shapes.state(job["model"], job["optimizer"])
-    frozen = FrozenModels(shapes.params(job["model"], dtype), judge_params)
-    batch = shapes.pairs(job["batch_size"])
+    batch: dict[str, Any] = shapes.pairs(job["batch_size"])
+    reference = shapes.params(job["model"], dtype)
+    if job.get("reference_scores_dir"):
+        reference = None
+        batch["reference"] = shapes.spread((job["batch_size"], 2), jnp.float32)
+    frozen = FrozenModels(reference, judge_params)
     function = compile_align_step(step, state, shapes.mesh)
     rates = (shapes.number(), shapes.number())
     yield Program(
@@ -202,7 +206,7 @@ def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     both, size = (policy, policy), job["batch_size"]
     responses = {
         **shapes.tokens(size),
-        "responses": shapes._spread((size, 1, shapes.response_length), jnp.int32),
+        "responses": shapes.spread((size, 1, shapes.response_length), jnp.int32),
     }
     yield Program("KL", functions.kl, (*both, responses), held)
     pairs = shapes.tokens(size, "response_a", "response_b")

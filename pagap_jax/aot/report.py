@@ -68,9 +68,9 @@ def show(
         table.add_row(f"{kind}, GB", *(f"{x / 1e9:.3f}" for x in given))
     for kind in reports[0].seconds:
         least = (report.seconds[kind] for report in reports)
-        table.add_row(f"{kind}, ms at least", *(f"{x * 1e3:.1f}" for x in least))
+        table.add_row(f"{kind}, ms about", *(f"{x * 1e3:.1f}" for x in least))
     table.add_row(
-        "FLOP utilisation, at most", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
+        "FLOP utilisation, at best", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
     )
     table.add_row("compiled in, s", *(f"{report.compile_seconds:.0f}" for report in reports))
     console = Console(width=max(100, Console().width))

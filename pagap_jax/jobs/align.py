@@ -92,8 +92,8 @@ def align(
         batch_size: prompts a step, one pair each.
         num_microbatches: parts of a batch that are sampled and whose gradients are added up, one
             after another; each draws samples of its own.
-        frozen_dtype: of the parameters of reference and preference model. Activations have the
-            model's own type; in a bfloat16 model only embeddings and logits differ.
+        frozen_dtype: of the layers of reference and preference model. A bfloat16 model computes
+            with them in that type anyhow: its numbers stay the same.
     """
     if beta < 0:
         raise ConfigError(f"BETA: found {beta}, expected 0 or more")

@@ -19,7 +19,7 @@ from pagap_jax.interop.opening import saved_steps
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
-from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import are_several, is_first
 from pagap_jax.records import EvalRow, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
@@ -76,6 +76,7 @@ def evaluate(
         if facts is None:
             raise ConfigError(f"{policy_dir} holds no finished run of a policy")
         mesh = mesh_maker()
+        check_batch_size(batch_size, mesh)
         responses = open_pairs(golden_responses_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, responses.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)
@@ -83,14 +84,15 @@ def evaluate(
         def judge(config: T5Config, checkpoint: str, input_length: int) -> Judge:
             return open_judge(config, checkpoint, input_length, vocabulary, mesh, batch_size)
 
-        pairs = open_pairs(golden_pairs_dir, "train", vocabulary)
         examine = Examination(
             policy=policy,
             reference=restore_params(reference_checkpoint_path, abstract),
             golden=judge(golden, golden_checkpoint_path, golden_input_length),
             proxy=judge(proxy, proxy_checkpoint_path, proxy_input_length),
             golden_responses=responses,
-            golden_pairs=choose_prompts(pairs, classification_pairs, seed),
+            golden_pairs=choose_prompts(
+                open_pairs(golden_pairs_dir, "train", vocabulary), classification_pairs, seed
+            ),
             kl_prompts=kl_prompts,
             sampling=sampling,
             mesh=mesh,
@@ -120,10 +122,15 @@ def evaluate(
                     **examine(checkpoints(i)),
                 )
             )
-        text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
-        if is_first():
-            write_atomically(run.path / "rows.jsonl", text.encode())
+        write_rows(run, rows)
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
+
+
+def write_rows(run: RunDirectory, rows: list[EvalRow]) -> None:
+    """One line a checkpoint, by the one process that writes."""
+    text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
+    if is_first():
+        write_atomically(run.path / "rows.jsonl", text.encode())
 
 
 def _relative(path: epath.Path, folder: str) -> str:

@@ -24,7 +24,7 @@ from pagap_jax.files import write_atomically
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, columns, open_pairs
 from pagap_jax.model.config import T5Config
-from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, require_job
@@ -51,6 +51,7 @@ def reference_scores(
         if (done := run.result()) is not None:
             return done
         mesh = mesh_maker()
+        check_batch_size(batch_size, mesh)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
         params = restore_params(initial_checkpoint_path, abstract_params(policy.transformer, mesh))

@@ -14,7 +14,7 @@ from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
 from pagap_jax.evaluation.judging import label_pairs
 from pagap_jax.jobs.inputs import open_judge, open_pairs
 from pagap_jax.model.config import T5Config
-from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
 
@@ -37,6 +37,7 @@ def relabel(
         if (done := run.result()) is not None:
             return done
         mesh = mesh_maker()
+        check_batch_size(batch_size, mesh)
         golden = open_judge(
             judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
         )

@@ -20,7 +20,7 @@ from pagap_jax.evaluation.judging import label_pairs
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
-from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
 from pagap_jax.run_directory import RunDirectory, require_job
@@ -55,6 +55,7 @@ def sample_pairs(
         if (done := run.result()) is not None:
             return done
         mesh = mesh_maker()
+        check_batch_size(batch_size, mesh)
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
         policy = build_policy(model, vocabulary, prompts.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)

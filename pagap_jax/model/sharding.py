@@ -75,6 +75,9 @@ def make_mesh(
     number = len(devices)
     if num_slices < 1 or number % num_slices:
         raise ConfigError(f"num_slices={num_slices} doesn't divide the {number} devices")
+    found = {device.slice_index for device in devices if hasattr(device, "slice_index")}
+    if found and len(found) != num_slices:
+        raise ConfigError(f"NUM_SLICES: found {num_slices}, expected {len(found)}: the slices here")
     if num_partitions < 1 or number // num_slices % num_partitions:
         raise ConfigError(
             f"num_partitions={num_partitions} doesn't divide the {number // num_slices} devices"

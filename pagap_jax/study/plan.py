@@ -2,7 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
+
+from pagap_jax.errors import ConfigError
 
 Settings = Mapping[str, Any]  # gin macros and their values
 
@@ -52,8 +55,10 @@ class ControlledStudy:
         study_dir: checkpoints are named relative to it.
         data: macros of the data (a file, say).
         sft_data: the same of data that π_sft alone is trained on; none for the study's own.
-        policy: macros of all jobs that have a policy (its size, say).
-        given: folders that another study made, by stage; those stages aren't run.
+        policy: macros of all jobs that have a policy (its size, say), but for the golden policy.
+        given: folders that another study made, by stage; those stages aren't run, nor are what
+            they alone need.
+        settings: macros of all stages of a kind, by its gin file's name (partitioning, say).
     """
 
     configs: str
@@ -64,6 +69,7 @@ class ControlledStudy:
     sft_data: Settings = dataclasses.field(default_factory=dict)
     policy: Settings = dataclasses.field(default_factory=dict)
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
 
     def shared_stages(self) -> list[Stage]:
         """All that comes before the comparison, and the measures of π_sft and π_gold."""
@@ -83,7 +89,7 @@ class ControlledStudy:
                 "align",
                 "golden_policy",
                 {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft", "JUDGE_DIR": "golden"},
-                self._of_policy,
+                self._seed,
             ),
             self._stage(
                 "golden_responses",
@@ -95,7 +101,7 @@ class ControlledStudy:
                     "POLICY_B_DIR": "golden_policy",
                     "GOLDEN_DIR": "golden",
                 },
-                self._of_policy,
+                self._seed,
             ),
             self.evaluation("sft", last_checkpoint_only=True),
             self.evaluation("golden_policy", last_checkpoint_only=True),
@@ -103,7 +109,8 @@ class ControlledStudy:
         if self.sft_data:
             settings = {**self._seed, **self.sft_data}
             stages.insert(1, self._stage("sft_pairs", "prepare", "prepare", settings=settings))
-        return [stage for stage in stages if not self._is_given(stage)]
+        self._check_names(stages)
+        return self._without_given(stages)
 
     def online(self, settings: Settings) -> list[Stage]:
         """An online run against the proxy model, and its evaluation."""
@@ -146,11 +153,32 @@ class ControlledStudy:
     def _of_policy(self) -> dict[str, Any]:
         return {**self._seed, **self.policy}
 
-    def _is_given(self, stage: Stage) -> bool:
-        """Whether another study made it; what that one measured of its policies, too."""
-        own = stage.name.removeprefix(f"seed_{self.seed}/")
-        names = {*self.given, *(f"rows/{name}" for name in self.given)}
-        return own in names
+    def _without_given(self, stages: list[Stage]) -> list[Stage]:
+        """Nor what the given ones alone would have needed; nor the measures of another's policy."""
+        prefix = f"seed_{self.seed}/"
+        gone = {prefix + name for name in self.given}
+        if "golden_policy" in self.given:
+            gone.add(f"{prefix}rows/golden_policy")
+        left = [stage for stage in stages if stage.name not in gone]
+        if not self.given:
+            return left
+        needed = {need for stage in left for need in stage.needs}
+        sources = {f"{prefix}pairs", f"{prefix}sft_pairs"}
+        return [stage for stage in left if stage.name not in sources - needed]
+
+    def _check_names(self, stages: list[Stage]) -> None:
+        """Raises ConfigError where something is given or set for a stage that there isn't."""
+        names = {stage.name.removeprefix(f"seed_{self.seed}/") for stage in stages}
+        kinds = {PurePosixPath(stage.gin_file).stem for stage in stages} | {"online", "offline"}
+        for what, keys, known in (
+            ("given", self.given, {name for name in names if "/" not in name}),
+            ("settings", self.settings, kinds),
+        ):
+            if unknown := sorted({*keys} - known):
+                raise ConfigError(
+                    f"study.{what}: found {', '.join(unknown)}, expected of"
+                    f" {', '.join(sorted(known))}"
+                )
 
     def _run(self, method: str, folders: Mapping[str, str], settings: Settings) -> list[Stage]:
         name = run_name(method, settings)
@@ -172,7 +200,7 @@ class ControlledStudy:
             job,
             f"{self.configs}/{gin_file}.gin",
             {k: f"{prefix}/{v}" for k, v in (folders or {}).items() if v not in self.given},
-            {**given, **(settings or {})},
+            {**given, **self.settings.get(gin_file, {}), **(settings or {})},
         )
 
 

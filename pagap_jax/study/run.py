@@ -42,6 +42,7 @@ def study(
     sft_data: Settings | None = None,
     policy: Settings | None = None,
     given: Settings | None = None,
+    settings: Mapping[str, Settings] | None = None,
     notes: Sequence[str] = (),
     long_offline_runs: int = 0,
     long_settings: Settings | None = None,
@@ -57,8 +58,9 @@ def study(
         offline: the same of each offline run.
         bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
         data: macros of the data, {'DATA_FILE': ...}; `sft_data` of what π_sft alone is trained on.
-        policy: macros of all jobs that have a policy, {'POLICY_SIZE': ...}.
+        policy: macros of all jobs that have a policy, but for the golden one, {'POLICY_SIZE': ...}.
         given: folders that another study made, by stage, {'golden_responses': ...}.
+        settings: macros of all stages of a kind, {'golden': {'NUM_PARTITIONS': ...}}.
         notes: where this study differs from the paper, for the report.
         long_offline_runs: so many of each seed's best offline runs are run again with
             `long_settings`, so that offline isn't beaten by having been stopped early.
@@ -70,7 +72,7 @@ def study(
     """
     assert run_job is not None, "run through `pagap study`"
     folder = Path(study_dir)
-    more = (sft_data or {}, policy or {}, given or {})
+    more = (sft_data or {}, policy or {}, given or {}, settings or {})
     plans = [ControlledStudy(configs, name, study_dir, seed, data, *more) for seed in seeds]
     stages = [stage for plan in plans for stage in plan.stages(online, offline)]
     gates: list[Gate] = []
@@ -164,7 +166,7 @@ def _write_results(
     figures.figure_1(frame, folder / "figures" / "fig1")
     data: Mapping = {
         f"seed {plan.seed}": {
-            stage: read_result(folder / f"seed_{plan.seed}" / stage)
+            stage: read_result(folder / plan.given.get(stage, f"seed_{plan.seed}/{stage}"))
             for stage in ("pairs", "golden", "d_golden", "proxy")
         }
         for plan in plans

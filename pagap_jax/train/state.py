@@ -26,15 +26,16 @@ def abstract_params(transformer: Transformer, mesh: Mesh, dtype: str = "float32"
     """Shapes, dtypes and shardings of the parameters, before any of them exists.
 
     Args:
-        dtype: of all of them; what is trained is float32.
+        dtype: of the layers. Embeddings and logits are float32 always, as they are computed with.
     """
     boxed = jax.eval_shape(lambda: _init_boxed(transformer, jax.random.key(0)))
     shardings = parameter_shardings(boxed, mesh)
-    return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, dtype, sharding=sharding),
-        meta.unbox(boxed),
-        shardings,
-    )
+
+    def abstract(path: tuple, x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        is_of_layers = "layers_" in jax.tree_util.keystr(path)
+        return jax.ShapeDtypeStruct(x.shape, dtype if is_of_layers else x.dtype, sharding=sharding)
+
+    return jax.tree_util.tree_map_with_path(abstract, meta.unbox(boxed), shardings)
 
 
 def init_params(transformer: Transformer, key: jax.Array, mesh: Mesh) -> Any:

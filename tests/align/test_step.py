@@ -13,7 +13,9 @@ from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.pairs import PairBatch
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction, pair_loss
 from pagap_jax.losses.alignment import AlignmentLoss
-from pagap_jax.train.state import TrainState
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.train.state import TrainState, abstract_params
 from tests.fixtures.tiny import CONFIG, POLICY, logits_of, pair_batch, random_params
 
 BETA, KEY = np.float32(0.3), jax.random.key(0)
@@ -97,6 +99,24 @@ def test_the_update_goes_down_the_gradient_by_the_rate():
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
     np.testing.assert_allclose(metrics["update_norm"], RATE * norm, rtol=1e-5)
+
+
+def test_frozen_models_in_bfloat16_are_the_same_in_a_bfloat16_model():
+    """Layers are computed with in that type anyhow; embeddings and logits stay float32."""
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    policy = dataclasses.replace(POLICY, transformer=Transformer(config))
+    batch, params = pair_batch(), random_params(config, 0)
+    abstract = abstract_params(policy.transformer, make_mesh(), "bfloat16")
+    frozen = jax.tree.map(lambda x, a: jnp.asarray(x, a.dtype), params, abstract)
+    kernels = (p["encoder"]["layers_0"]["mlp"]["wo"]["kernel"] for p in (params, frozen))
+    assert [kernel.dtype.name for kernel in kernels] == ["float32", "bfloat16"]
+
+    @jax.jit
+    def log_probs(params):
+        responses = jnp.stack([batch["response_a"], batch["response_b"]], axis=1)
+        return policy.log_probs(params, policy.encode(params, batch["prompt"]), responses)
+
+    np.testing.assert_array_equal(log_probs(frozen), log_probs(params))
 
 
 def test_ties_have_no_weight():

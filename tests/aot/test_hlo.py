@@ -74,8 +74,44 @@ def test_what_crosses_slices_is_told_apart():
         ("replica_groups=[2,2]<=[2,2]T(1,0), to", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}, to", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['a'=2,'b'=2] {'b'}, to", [[0, 1], [2, 3]]),
+        ("replica_groups={}, to", [[0, 1, 2, 3]]),
         ("source_target_pairs={{0,1},{1,0}}, to", [[0, 1], [1, 0]]),
     ],
 )
 def test_groups_in_every_notation(text, groups):
-    np.testing.assert_array_equal(replica_groups(f"%x), channel_id=1, {text}_apply=%add"), groups)
+    np.testing.assert_array_equal(
+        replica_groups(f"%x), channel_id=1, {text}_apply=%add", 4), groups
+    )
+
+
+HEAD = """\
+HloModule jit_f, num_partitions=4
+
+%other (a: f32[1024]) -> f32[1024] {
+  %a = f32[1024]{0} parameter(0)
+  ROOT %c = f32[1024]{0} copy(%a)
+}
+
+ENTRY %main (p: f32[1024]) -> f32[1024] {
+  %p = f32[1024]{0} parameter(0)"""
+
+
+def entry(*lines):
+    """A program of these lines around p and q, 4 KiB each."""
+    return "\n".join([HEAD, *(f"  {line}" for line in lines), "}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "read_and_written"),
+    [
+        ("%x = f32[1024]{0} copy(%p)", 8192),
+        ("%x = (f32[1024]{0:S(1)}, f32[1024]{0}, u32[]{:S(2)}) copy-start(%p)", 4096),
+        ("%x = (f32[1024]{0}, f32[1024]{0:S(1)}, u32[]{:S(2)}) copy-start(%p)", 8192),
+        ("%x = ((f32[1024]{0}), f32[1024]{0}) async-start(%p), calls=%other", 8192),
+        ("%x = (f32[1024]{0}, f32[4096]{0}) all-gather-start(%p), replica_groups={}", 5 * 4096),
+        ("%x = f32[1024]{0} conditional(%p), branch_computations={%other, %other}", 8192),
+        ("%x = f32[1024]{0} bitcast(%p)", 0),
+    ],
+)
+def test_what_one_instruction_reads_and_writes(line, read_and_written):
+    assert read_traffic(entry(line), chips_per_slice=4).hbm == read_and_written

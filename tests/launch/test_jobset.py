@@ -1,6 +1,7 @@
 """The JobSet's YAML: what Kubernetes accepts, and that every given value arrives."""
 
 import copy
+from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
@@ -152,7 +153,12 @@ def test_a_bucket_is_mounted(jobset):
     assert template["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}
     (volume,), (container,) = template["spec"]["volumes"], template["spec"]["containers"]
     assert volume["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
-    assert volume["csi"]["volumeAttributes"]["bucketName"] == "my-bucket"
+    attributes = volume["csi"]["volumeAttributes"]
+    assert attributes["bucketName"] == "my-bucket"
+    assert "rename-dir-limit=200000" in attributes["mountOptions"].split(",")
+    # Who runs the image may write to it.
+    assert template["spec"]["securityContext"] == {"fsGroup": 1000}
+    assert "useradd --uid=1000 " in Path("launch/Dockerfile").read_text()
     assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/mnt/my-bucket"}]
 
 

@@ -1,7 +1,10 @@
 """What a study consists of: order, names, command lines, and what waits for what."""
 
+import dataclasses
+
 import pytest
 
+from pagap_jax.errors import ConfigError
 from pagap_jax.study.plan import ControlledStudy, Stage, in_order, run_name
 
 
@@ -68,6 +71,12 @@ def test_what_another_study_made_is_read_there_and_not_made_again():
     study = ControlledStudy("x", "xl", "here", 0, {}, {}, {"POLICY_SIZE": "xl"}, given)
     stages = {stage.name.removeprefix("seed_0/"): stage for stage in study.stages([{}], [])}
     assert set(stages) == {"pairs", "sft", "d_golden", "proxy", "rows/sft", "online", "rows/online"}
+    everything = {**given, "d_golden": "/l/d", "proxy": "/l/proxy", "sft": "/l/sft"}
+    study_ = dataclasses.replace(study, given=everything)
+    left = [stage.name.removeprefix("seed_0/") for stage in study_.stages([{}], [])]
+    assert left == ["rows/sft", "online", "rows/online"]
+    with pytest.raises(ConfigError, match="study.given: found golden_polic, expected of d_golden"):
+        dataclasses.replace(study, given={"golden_polic": "/x"}).shared_stages()
     assert "--gin.GOLDEN_DIR='/l/golden'" in stages["d_golden"].argv("here")
     assert stages["d_golden"].needs == ("seed_0/pairs",)
     rows = stages["rows/online"]
@@ -85,6 +94,16 @@ def test_the_policy_may_be_fine_tuned_on_data_of_its_own():
     assert stages["sft_pairs"].settings["DATA_FILE"] == "pooled"
     assert stages["sft"].needs == ("seed_0/sft_pairs",)
     assert stages["golden"].needs == ("seed_0/pairs",)
+
+
+def test_settings_of_a_kind_reach_its_stages_alone():
+    wide = {"offline": {"NUM_PARTITIONS": 4}}
+    study = ControlledStudy("x", "s", "here", 0, {}, settings=wide)
+    stages = {stage.name: stage for stage in study.stages([{}], [{"BETA": 0.1}, {"BETA": 0.5}])}
+    of_kind = {name for name, stage in stages.items() if "NUM_PARTITIONS" in stage.settings}
+    assert of_kind == {"seed_0/offline_beta0.1", "seed_0/offline_beta0.5"}
+    with pytest.raises(ConfigError, match="study.settings: found ofline"):
+        dataclasses.replace(study, settings={"ofline": {}}).shared_stages()
 
 
 def test_folders_in_a_bucket_keep_their_slashes():
