@@ -24,6 +24,8 @@ NOBODY_TO_ASK = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
+    # Nothing here uses a TPU: compilations may run beside each other, and after a killed one.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 # Two ways in which the compiler refuses: all that is needed, or what is beside the arguments.
 _USED = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")

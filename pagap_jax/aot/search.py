@@ -6,7 +6,7 @@ from typing import Any
 
 from pagap_jax.accelerators import Slice
 from pagap_jax.aot.command import Job, compile_job, hold
-from pagap_jax.aot.compiling import Report
+from pagap_jax.aot.compiling import Report, devices_of
 from pagap_jax.errors import ConfigError
 
 NEXT_TO_FULL = 0.97  # of HBM; a prediction beyond it isn't tried
@@ -54,6 +54,7 @@ def search(
 
 def _attempts(read: Read, slice_: Slice, said: Collection[str]) -> Iterator[Settings]:
     """How to spread the job over a slice; nothing if what it holds is too large already."""
+    devices_of(slice_, read({}).num_slices)  # what it refuses, no partitioning mends
     partitions = 1
     while partitions <= slice_.chips:
         settings = {"PARAMETER_PARTITIONING_DIMS": 2, "NUM_PARTITIONS": partitions}
