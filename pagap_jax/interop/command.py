@@ -43,9 +43,9 @@ def run_command(argv: Sequence[str]) -> int:
         drop_segments=arguments.drop_segments,
     )
     print(f"{arguments.destination}: {checkpoint.num_parameters:,} parameters, {arguments.to}")
-    return 0
     if checkpoint.optimizer:
         print("the optimizer's state was left out: a job takes it from the T5X checkpoint itself")
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
