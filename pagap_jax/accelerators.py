@@ -1,4 +1,4 @@
-"""Cloud TPUs: what a chip has, and which slices there are, as Google's documentation gives them.
+"""Cloud TPUs: what a chip has at best, and which slices there are; nothing of it was measured.
 
 One table for `pagap compile`, which asks whether a job fits, and for launch/, which asks for the
 slice by the names that the engines use.
