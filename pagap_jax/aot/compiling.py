@@ -13,8 +13,8 @@ from jax.experimental import topologies
 
 from pagap_jax.accelerators import Accelerator, Slice
 from pagap_jax.aot.flops import count_flops
-from pagap_jax.aot.hlo import Traffic, read_traffic
 from pagap_jax.aot.programs import Program, Shapes
+from pagap_jax.aot.traffic import Traffic, read_traffic
 from pagap_jax.errors import ConfigError
 
 # The compiler would ask which machine this is, and complain that nobody answers.

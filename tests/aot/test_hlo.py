@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pagap_jax.aot.hlo import read_traffic, replica_groups
+from pagap_jax.aot.hlo import replica_groups
+from pagap_jax.aot.traffic import read_traffic
 
 # Two chips; a loop of 6 turns that slices a stacked weight, gathers it and adds something up.
 TEXT = """\
