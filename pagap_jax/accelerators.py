@@ -1,4 +1,4 @@
-"""Cloud TPUs: what a chip has at best, and which slices there are; nothing of it was measured.
+"""Cloud TPUs: what a chip has at best, and which slices there are; no speed was measured.
 
 One table for `pagap compile`, which asks whether a job fits, and for launch/, which asks for the
 slice by the names that the engines use.
@@ -15,7 +15,8 @@ class Accelerator:
     """One generation of chips.
 
     Attributes:
-        hbm: GiB a chip.
+        hbm: GiB a chip that the compiler lets a program have (asked of libtpu by a program that is
+            too large), a little else than what the chip is sold with.
         flops: bfloat16 FLOP/s a chip, at most.
         bandwidth: bytes/s between a chip and its HBM.
         interconnect: bytes/s of all links of a chip in a slice, one way.
@@ -29,7 +30,7 @@ class Accelerator:
     """
 
     name: str
-    hbm: int
+    hbm: float
     flops: float
     bandwidth: float
     interconnect: float
@@ -46,17 +47,17 @@ ACCELERATORS = {
     a.name: a
     for a in (
         Accelerator(
-            "v4", 32, 275e12, 1.2e12, 300e9, 6.25e9, 3, 4, (4,), 2, "v4", "tpu-v4-podslice",
+            "v4", 30.75, 275e12, 1.2e12, 300e9, 6.25e9, 3, 4, (4,), 2, "v4", "tpu-v4-podslice",
         ),
         Accelerator(
-            "v5e", 16, 197e12, 0.8e12, 200e9, 3.1e9, 2, 4, (1, 4, 8), 1, "v5litepod",
+            "v5e", 15.75, 197e12, 0.8e12, 200e9, 3.1e9, 2, 4, (1, 4, 8), 1, "v5litepod",
             "tpu-v5-lite-podslice",
         ),
         Accelerator(
-            "v5p", 95, 459e12, 2.76e12, 600e9, 6.25e9, 3, 4, (4,), 2, "v5p", "tpu-v5p-slice",
+            "v5p", 95.74, 459e12, 2.76e12, 600e9, 6.25e9, 3, 4, (4,), 2, "v5p", "tpu-v5p-slice",
         ),
         Accelerator(
-            "v6e", 32, 918e12, 1.6e12, 448e9, 12.5e9, 2, 4, (1, 4, 8), 1, "v6e", "tpu-v6e-slice",
+            "v6e", 31.25, 918e12, 1.6e12, 448e9, 12.5e9, 2, 4, (1, 4, 8), 1, "v6e", "tpu-v6e-slice",
         ),
     )
 }  # fmt: skip
@@ -103,6 +104,20 @@ def slices(name: str) -> list[Slice]:
     accelerator = _accelerator(name, name)
     names = PLANES if accelerator.dimensions == 2 else CUBOIDS
     return [Slice(accelerator, topology) for topology in names]
+
+
+def slices_of(text: str) -> list[Slice]:
+    """'v4,v5p:4x4x4' as slices, all of a generation or the one named: fewest chips, least HBM first.
+
+    Raises:
+        ConfigError: as `parse_slice`.
+    """
+    found = [
+        one
+        for part in text.split(",")
+        for one in ([parse_slice(part)] if ":" in part else slices(part))
+    ]
+    return sorted(found, key=lambda one: (one.chips, one.accelerator.hbm))
 
 
 def parse_slice(text: str) -> Slice:

@@ -5,12 +5,12 @@ import copy
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
 
-from pagap_jax.accelerators import Slice, parse_slice, slices
+from pagap_jax.accelerators import Slice, parse_slice, slices_of
 from pagap_jax.configuration.checking import leaves
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import PLACES, parse
@@ -54,19 +54,20 @@ def run_command(argv: Sequence[str]) -> int:
     from pagap_jax.aot.search import advice, search
 
     if options.search:
-        tried = [parse_slice(topology)] if ":" in topology else slices(topology)
+        tried = slices_of(topology)
         said = {a.removeprefix("--gin.").partition("=")[0] for a in rest}
         found = search(read, tried, said, lambda line: print(line, file=sys.stderr))
         slice_, reports, settings = found.slice, found.reports, found.settings
     else:
         slice_, settings = parse_slice(topology), {}
-        reports = compile_job(read({}), slice_)
+        reports = list(compile_job(read({}), slice_))
     fits = all(program.fits for program in reports)
     helpful = [] if fits else advice(read, slice_, reports)
+    shown = (reports, slice_, read(settings), settings, helpful)
     if options.json:
-        print(report.as_json(reports, slice_, settings, helpful))
+        print(report.as_json(*shown))
     else:
-        report.show(reports, slice_, read(settings), settings, helpful)
+        report.show(*shown)
     return FITS if fits else TOO_LARGE
 
 
@@ -139,12 +140,18 @@ def _lengths(given: str | None) -> tuple[int, int]:
     return lengths["inputs"], lengths["targets"]
 
 
-def compile_job(job: Job, slice_: Slice) -> list[Any]:
+def compile_job(job: Job, slice_: Slice) -> Iterator[Any]:
     """A report of each of its programs."""
     from pagap_jax.aot.compiling import compile_program
 
     shapes, programs = _programs(job, slice_)
-    return [compile_program(program, shapes, slice_) for program in programs]
+    plain = [None] * len(programs)
+    model = job.arguments.get("model")
+    if model is not None and model.remat_policy != "none":
+        arguments = {**job.arguments, "model": dataclasses.replace(model, remat_policy="none")}
+        _, plain = _programs(dataclasses.replace(job, arguments=arguments), slice_)
+    for program, without_remat in zip(programs, plain, strict=True):
+        yield compile_program(program, shapes, slice_, without_remat)
 
 
 def hold(job: Job, slice_: Slice) -> float:
@@ -187,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         "--search",
         action="store_true",
         help="tries slices from the smallest on, fully sharded, with more microbatches where"
-        " needed; --topology=v6e for all of them, v6e:4x4 for that one",
+        " and recomputation where needed; --topology=v4,v6e for all of these, v6e:4x4 for that one",
     )
     parser.add_argument("--lengths", help="of prompts and responses in tokens: 1024,128")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

@@ -39,8 +39,9 @@ class Report:
 
     Attributes:
         hbm: bytes by kind, and 'total'.
-        limit: bytes of HBM that the compiler grants, of those that the chip has.
+        limit: bytes of HBM that the compiler grants.
         flops: of matrix products, the program's divided by the chips.
+        model_flops: the same without what is computed again.
         collectives: bytes by kind.
         seconds: estimates for its products, its HBM traffic and its collectives, each at the rate
             that the chip has at best.
@@ -52,6 +53,7 @@ class Report:
     hbm: dict[str, float]
     limit: float
     flops: float
+    model_flops: float
     collectives: dict[str, float]
     seconds: dict[str, float]
     compile_seconds: float
@@ -63,8 +65,8 @@ class Report:
 
     @property
     def flop_utilisation_bound(self) -> float:
-        """Of the chip's FLOP/s, with what is computed again, where nothing ever waits."""
-        return self.seconds["compute"] / self.step_seconds
+        """Of the chip's FLOP/s, by the model's FLOPs, where nothing ever waits."""
+        return self.model_flops / self.flops * self.seconds["compute"] / self.step_seconds
 
 
 @functools.cache
@@ -95,12 +97,21 @@ def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
     return list(topology.devices)
 
 
-def compile_program(program: Program, shapes: Shapes, slice_: Slice) -> Report:
-    """Traces, compiles and reads one program."""
+def compile_program(
+    program: Program, shapes: Shapes, slice_: Slice, without_remat: Program | None = None
+) -> Report:
+    """Traces, compiles and reads one program.
+
+    Args:
+        without_remat: the program that computes nothing again, where that is another one.
+    """
     start = time.perf_counter()
     with jax.set_mesh(shapes.mesh):
         traced = program.function.trace(*program.arguments)
-        flops = count_flops(traced.jaxpr.jaxpr, shapes.response_length) / shapes.mesh.size
+        flops = model_flops = _flops(traced, shapes)
+        if without_remat:
+            plain = without_remat.function.trace(*without_remat.arguments)
+            model_flops = _flops(plain, shapes)
         held = {kind: bytes_on_a_chip(tree) for kind, tree in program.held.items()}
         limit = float(slice_.accelerator.hbm * 2**30)
         try:
@@ -113,8 +124,9 @@ def compile_program(program: Program, shapes: Shapes, slice_: Slice) -> Report:
             total, limit = (float(used[i]) * _UNITS[used[i + 1]] for i in (1, 3))
             total += sum(held.values()) if beside else 0.0
             return Report(
-                program.name, False, _by_kind(held, program.caches, total), limit, flops, {},
-                _seconds(slice_.accelerator, flops, Traffic()), time.perf_counter() - start,
+                program.name, False, _by_kind(held, program.caches, total), limit, flops,
+                model_flops, {}, _seconds(slice_.accelerator, flops, Traffic()),
+                time.perf_counter() - start,
             )  # fmt: skip
     memory = compiled.memory_analysis()
     total = float(
@@ -129,9 +141,14 @@ def compile_program(program: Program, shapes: Shapes, slice_: Slice) -> Report:
     traffic = read_traffic(compiled.as_text(), slice_.chips)
     return Report(
         program.name, total <= limit, _by_kind(held, program.caches, total), limit, flops,
-        dict(traffic.collectives), _seconds(slice_.accelerator, flops, traffic),
+        model_flops, dict(traffic.collectives), _seconds(slice_.accelerator, flops, traffic),
         time.perf_counter() - start,
     )  # fmt: skip
+
+
+def _flops(traced: Any, shapes: Shapes) -> float:
+    """A chip's."""
+    return count_flops(traced.jaxpr.jaxpr, shapes.response_length) / shapes.mesh.size
 
 
 def bytes_on_a_chip(tree: Any) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,10 +18,11 @@ GIB = 2**30
 def as_json(
     reports: Sequence[Report],
     slice_: Slice,
-    settings: Mapping[str, int],
+    job: Job,
+    settings: Mapping[str, Any],
     helpful: Sequence[str],
 ) -> str:
-    """One object: the slice, whether all fit, each program's numbers a chip in bytes, FLOP, s."""
+    """One object: the slices, whether all fit, each program's numbers a chip in bytes, FLOP, s."""
     programs = [
         {
             **dataclasses.asdict(report),
@@ -30,7 +32,8 @@ def as_json(
         for report in reports
     ]
     fits = all(report.fits for report in reports)
-    head = {"topology": str(slice_), "chips": slice_.chips, "fits": fits}
+    chips = job.num_slices * slice_.chips
+    head = {"topology": str(slice_), "slices": job.num_slices, "chips": chips, "fits": fits}
     head |= {"settings": dict(settings), "would_help": list(helpful)}
     return json.dumps({**head, "programs": programs}, indent=1)
 
@@ -39,7 +42,7 @@ def show(
     reports: Sequence[Report],
     slice_: Slice,
     job: Job,
-    settings: Mapping[str, int],
+    settings: Mapping[str, Any],
     helpful: Sequence[str],
 ) -> None:
     """A table with a column a program; every number is one chip's.
@@ -49,7 +52,8 @@ def show(
         helpful: what would, where it doesn't fit.
     """
     table = Table(
-        title=f"{job.name} on {slice_}: {slice_.chips} chips, {slice_.hosts} hosts; of one chip",
+        title=f"{job.name} on {job.num_slices} x {slice_}: {job.num_slices * slice_.chips} chips,"
+        f" {job.num_slices * slice_.hosts} hosts; numbers of one chip",
         title_justify="left",
     )
     table.add_column("")
@@ -70,7 +74,7 @@ def show(
         least = (report.seconds[kind] for report in reports)
         table.add_row(f"{kind}, ms about", *(f"{x * 1e3:.1f}" for x in least))
     table.add_row(
-        "FLOP utilisation, at best", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
+        "model FLOP utilisation, at best", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
     )
     table.add_row("compiled in, s", *(f"{report.compile_seconds:.0f}" for report in reports))
     console = Console(width=max(100, Console().width))

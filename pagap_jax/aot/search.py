@@ -11,6 +11,7 @@ from pagap_jax.errors import ConfigError
 
 NEXT_TO_FULL = 0.97  # of HBM; a prediction beyond it isn't tried
 WORTH_SAYING = 2**27  # bytes that advice has to save
+RECOMPUTING = {"REMAT_POLICY": "'full'"}
 Settings = dict[str, Any]
 Read = Callable[[Settings], Job]  # the job with some macros set
 
@@ -27,10 +28,11 @@ class Found:
 def search(
     read: Read, slices: Sequence[Slice], said: Collection[str], say: Callable[[str], None]
 ) -> Found:
-    """The first of the slices on which the job fits, with the fewest microbatches that will do.
+    """The first of the slices on which the job fits, with the settings that cost least.
 
-    Parameters are fully sharded, over as few partitions as leave each data shard a row. What else
-    might help (recomputation, say) isn't tried.
+    Parameters are fully sharded, over as few partitions as leave each data shard a row. Where an
+    update is too large it is cut into microbatches, and if no number of them will do, its
+    activations are computed again.
 
     Args:
         said: macros that the user sets himself, which stay.
@@ -40,60 +42,84 @@ def search(
         ConfigError: it fits on none.
     """
     for slice_ in slices:
-        for settings in _attempts(read, slice_, said):
-            chosen: Settings | None = settings
-            while chosen is not None:
-                reports = compile_job(read(chosen), slice_)
-                say(f"{slice_} {_shown(chosen)}: {_sentence(reports)}")
-                if all(report.fits for report in reports):
-                    return Found(slice_, chosen, reports)
-                chosen = _in_more_parts(read, chosen, slice_, reports, said)
-    tried = ", ".join(map(str, slices))
-    raise ConfigError(f"the job fits on none of {tried} fully sharded; try REMAT_POLICY='full'")
+        chosen = _spread(read, slice_, said)
+        while chosen is not None:
+            reports = _compile_while_they_fit(read(chosen), slice_)
+            say(f"{slice_} {_shown(chosen)}: {_sentence(reports)}")
+            if reports[-1].fits:
+                return Found(slice_, chosen, reports)
+            chosen = next(
+                (x for x in _with_less(read, chosen, reports[-1], said) if _room(read, x, slice_)),
+                None,
+            )
+    raise ConfigError(f"the job fits on none of {', '.join(map(str, slices))}")
 
 
-def _attempts(read: Read, slice_: Slice, said: Collection[str]) -> Iterator[Settings]:
-    """How to spread the job over a slice; nothing if what it holds is too large already."""
+def _compile_while_they_fit(job: Job, slice_: Slice) -> list[Report]:
+    reports: list[Report] = []
+    for report in compile_job(job, slice_):
+        reports.append(report)
+        if not report.fits:
+            break
+    return reports
+
+
+def _spread(read: Read, slice_: Slice, said: Collection[str]) -> Settings | None:
+    """How to spread the job over a slice; None if what it holds is too large already."""
     devices_of(slice_, read({}).num_slices)  # what it refuses, no partitioning mends
     partitions = 1
     while partitions <= slice_.chips:
         settings = {"PARAMETER_PARTITIONING_DIMS": 2, "NUM_PARTITIONS": partitions}
         settings = {name: value for name, value in settings.items() if name not in said}
-        try:
-            held = hold(read(settings), slice_)
-        except ConfigError:  # a batch that can't be spread so thinly
-            partitions = slice_.chips + 1 if "NUM_PARTITIONS" in said else 2 * partitions
-            continue
-        if held < NEXT_TO_FULL * slice_.accelerator.hbm * 2**30:
-            yield settings
-        return
+        if _holds(read, settings, slice_) is not None:
+            return settings if _room(read, settings, slice_) else None
+        if "NUM_PARTITIONS" in said:
+            return None
+        partitions *= 2  # a batch that can't be spread so thinly
+    return None
 
 
-def _in_more_parts(
-    read: Read, settings: Settings, slice_: Slice, reports: Sequence[Report], said: Collection[str]
-) -> Settings | None:
-    """The fewest microbatches that may fit, as temporaries shrink with their size."""
-    job, worst = read(settings), fullest(reports)
+def _with_less(
+    read: Read, settings: Settings, worst: Report, said: Collection[str]
+) -> Iterator[Settings]:
+    """What may fit where `settings` need `worst`, the cheapest first."""
+    if "optimizer" not in worst.hbm:
+        return  # only an update can be cut
+    job = read(settings)
+    if parts := fewest_microbatches(job, worst, said):
+        yield settings | {"NUM_MICROBATCHES": parts}
+    if "REMAT_POLICY" not in settings and "REMAT_POLICY" not in said:
+        yield {k: v for k, v in settings.items() if k != "NUM_MICROBATCHES"} | RECOMPUTING
+
+
+def fewest_microbatches(job: Job, report: Report, said: Collection[str]) -> int | None:
+    """The fewest with which an update may fit, as its activations shrink with a microbatch."""
     number = job.arguments.get("num_microbatches")
     if number is None or "NUM_MICROBATCHES" in said:
         return None
-    held = worst.hbm["total"] - worst.hbm["temporaries"]
+    gradients = report.hbm["parameters"]
+    activations = activation_bytes(job, report)
+    steady = report.hbm["total"] - report.hbm["temporaries"] + 2 * gradients  # those, and the sum
     parts = 2 * number
     while job.arguments["batch_size"] % parts == 0:
-        if held + worst.hbm["temporaries"] * number / parts < NEXT_TO_FULL * worst.limit:
-            chosen = settings | {"NUM_MICROBATCHES": parts}
-            return chosen if _holds(read, chosen, slice_) is not None else None
+        if steady + activations * number / parts < NEXT_TO_FULL * report.limit:
+            return parts
         parts *= 2
     return None
+
+
+def activation_bytes(job: Job, report: Report) -> float:
+    """Of an update's temporaries, what isn't gradients or, of microbatches, their sum."""
+    kept = 1 + (job.arguments.get("num_microbatches", 1) > 1)
+    return max(0.0, report.hbm["temporaries"] - kept * report.hbm["parameters"])
 
 
 def advice(read: Read, slice_: Slice, reports: Sequence[Report]) -> list[str]:
     """The three settings that would save most, by what they would save a chip.
 
-    What is held is counted anew for each setting; that temporaries are halved with the batch is
-    an estimate.
+    What is held is counted anew for each setting; how activations shrink is an estimate.
     """
-    job, temporaries = read({}), fullest(reports).hbm["temporaries"]
+    job, worst = read({}), fullest(reports)
     before = hold(job, slice_)
     candidates: list[tuple[Settings, float]] = [
         ({"PARAMETER_PARTITIONING_DIMS": 2}, 0.0),
@@ -101,8 +127,14 @@ def advice(read: Read, slice_: Slice, reports: Sequence[Report]) -> list[str]:
     ]
     if "frozen_dtype" in job.arguments:
         candidates.append(({"FROZEN_DTYPE": "'bfloat16'"}, 0.0))
-    if number := job.arguments.get("num_microbatches"):
-        candidates.append(({"NUM_MICROBATCHES": 2 * number}, temporaries / 2))
+    if "optimizer" in worst.hbm:
+        model, activations = job.arguments["model"], activation_bytes(job, worst)
+        if model.remat_policy == "none":  # one layer's are kept, and what goes into each
+            layers = max(model.num_encoder_layers, model.num_decoder_layers)
+            candidates.append((RECOMPUTING, activations * (1 - 1 / layers)))
+        if number := job.arguments.get("num_microbatches"):
+            summed = worst.hbm["parameters"] if number == 1 else 0.0
+            candidates.append(({"NUM_MICROBATCHES": 2 * number}, activations / 2 - summed))
     saved: list[tuple[float, str]] = []
     for settings, estimated in candidates:
         held = _holds(read, settings, slice_)
@@ -118,11 +150,17 @@ def fullest(reports: Sequence[Report]) -> Report:
 
 
 def _holds(read: Read, settings: Settings, slice_: Slice) -> float | None:
-    """Bytes that a chip has to hold; None where the batch can't be spread so."""
+    """Bytes that a chip has to hold; None where the job has no such setting or can't be spread."""
     try:
         return hold(read(settings), slice_)
     except ConfigError:
         return None
+
+
+def _room(read: Read, settings: Settings, slice_: Slice) -> bool:
+    """Whether what a chip has to hold leaves room for anything else."""
+    held = _holds(read, settings, slice_)
+    return held is not None and held < NEXT_TO_FULL * slice_.accelerator.hbm * 2**30
 
 
 def _shown(settings: Settings) -> str:

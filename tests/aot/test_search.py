@@ -1,0 +1,84 @@
+"""Which settings a search tries next, from what the compiler said of those before."""
+
+import dataclasses
+
+import pytest
+
+from pagap_jax.accelerators import slices_of
+from pagap_jax.aot.command import Job
+from pagap_jax.aot.compiling import Report
+from pagap_jax.aot.search import _with_less, activation_bytes, fewest_microbatches
+from pagap_jax.errors import ConfigError
+from tests.fixtures.tiny import CONFIG
+
+GIB = 2.0**30
+
+
+def job(number=1, batch_size=16):
+    arguments = {"num_microbatches": number, "batch_size": batch_size, "model": CONFIG}
+    return Job("sft", arguments, 8, 4, 1, 1)
+
+
+def update(temporaries, parameters=2.0, limit=16.0, frozen=0.0):
+    """A report of an update that needs so many GiB."""
+    hbm = {"parameters": parameters, "optimizer": 0.0, "frozen models": frozen}
+    hbm |= {"temporaries": temporaries, "total": parameters + frozen + temporaries}
+    return Report(
+        "train step", False, {k: v * GIB for k, v in hbm.items()}, limit * GIB, 1.0, 1.0, {},
+        {"compute": 1.0}, 0.0,
+    )  # fmt: skip
+
+
+def test_activations_are_what_gradients_and_their_sum_leave():
+    assert activation_bytes(job(1), update(10.0)) == 8 * GIB
+    assert activation_bytes(job(2), update(10.0)) == 6 * GIB
+
+
+@pytest.mark.parametrize(
+    ("number", "temporaries", "parts"),
+    [
+        (1, 18.0, 2),  # 2 held, 2 + 2 of gradients, 16 / 2 of activations
+        (1, 34.0, 4),
+        (2, 20.0, 4),  # 16 of activations in halves already
+        (1, 600.0, None),  # more parts than rows
+    ],
+)
+def test_the_fewest_microbatches(number, temporaries, parts):
+    assert fewest_microbatches(job(number), update(temporaries), ()) == parts
+
+
+def test_no_microbatches_make_room_for_gradients():
+    assert fewest_microbatches(job(), update(18.0, parameters=6.0), ()) is None
+
+
+def tried(report, settings, said=()):
+    number = settings.get("NUM_MICROBATCHES", 1)
+    return list(_with_less(lambda _: job(number), settings, report, said))
+
+
+def test_microbatches_come_before_recomputation():
+    spread = {"NUM_PARTITIONS": 1}
+    full = spread | {"REMAT_POLICY": "'full'"}
+    assert tried(update(18.0), spread) == [spread | {"NUM_MICROBATCHES": 2}, full]
+    # Recomputation starts from the whole batch again, and is tried once.
+    assert tried(update(600.0), spread | {"NUM_MICROBATCHES": 16}) == [full]
+    assert tried(update(18.0), full) == [full | {"NUM_MICROBATCHES": 2}]
+    assert tried(update(600.0), full) == []
+
+
+def test_what_the_user_says_stays():
+    assert tried(update(18.0), {}, ("REMAT_POLICY", "NUM_MICROBATCHES")) == []
+
+
+def test_nothing_helps_a_program_that_updates_nothing():
+    report = update(18.0)
+    hbm = {k: v for k, v in report.hbm.items() if k != "optimizer"}
+    assert tried(dataclasses.replace(report, hbm=hbm), {}) == []
+
+
+def test_slices_of_several_generations_in_order():
+    first = [str(one) for one in slices_of("v6e,v4,v5p,v5e")[:6]]
+    assert first == ["v5e:1x1", "v6e:1x1", "v5e:2x2", "v4:2x2x1", "v6e:2x2", "v5p:2x2x1"]
+    assert [str(one) for one in slices_of("v6e:4x4,v5p:2x2x1")] == ["v5p:2x2x1", "v6e:4x4"]
+    with pytest.raises(ConfigError, match="found 'v9', expected one of v4"):
+        slices_of("v4,v9")
