@@ -24,7 +24,7 @@ from launch.tpu_vm.__main__ import add_machine_options, machine_of
 from pagap_jax.accelerators import Slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
 from pagap_jax.errors import ConfigError
-from pagap_jax.study.plan import ControlledStudy, Stage, in_order
+from pagap_jax.study.plan import ControlledStudy, Stage, in_order, plans_of
 
 ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
 LONGEST_PREFIX = 14  # of a name: what follows tells the stages apart
@@ -109,13 +109,9 @@ def read_study(words: Sequence[str]) -> tuple[str, list[Stage], int]:
     study = load_job(command.job)
     parse(study, command.gin_files, command.gin_bindings, command.search_paths)
     bound = gin.get_bindings("study")
-    stages: list[Stage] = []
-    for seed in bound["seeds"]:
-        more = (bound.get(name) or {} for name in ("sft_data", "policy", "given", "settings"))
-        plan = ControlledStudy(
-            bound["configs"], bound["name"], bound["study_dir"], seed, bound["data"], *more
-        )
-        stages += plan.stages(bound["online"], bound["offline"])
+    fields = [field.name for field in dataclasses.fields(ControlledStudy) if field.name != "seed"]
+    plans = plans_of(bound["seeds"], **{name: bound.get(name) for name in fields})
+    stages = [stage for plan in plans for stage in plan.stages(bound["online"], bound["offline"])]
     return bound["study_dir"], stages, bound.get("long_offline_runs", 0)
 
 

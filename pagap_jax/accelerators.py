@@ -107,7 +107,9 @@ def slices(name: str) -> list[Slice]:
 
 
 def slices_of(text: str) -> list[Slice]:
-    """'v4,v5p:4x4x4' as slices, all of a generation or the one named: fewest chips, least HBM first.
+    """'v4,v5p:4x4x4' as slices, all of a generation or the one named, the smallest first.
+
+    That is the one with fewest chips, and of equally many with the least HBM.
 
     Raises:
         ConfigError: as `parse_slice`.

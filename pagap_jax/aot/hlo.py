@@ -45,8 +45,8 @@ def read_computations(text: str) -> tuple[dict[str, Computation], str]:
             entry = name if header[1] else entry
             found[name] = {}
         elif name and (match := _INSTRUCTION.match(line)):
-            root, *parts = match.groups()
-            found[name][parts[0]] = Instruction(*parts, bool(root))
+            root, called, shape, opcode, rest = match.groups()
+            found[name][called] = Instruction(called, shape, opcode, rest, bool(root))
     return found, entry
 
 

@@ -4,12 +4,10 @@ Nothing is carried from step to step, so that resuming costs the same at any ste
 was killed sees the batches it would have seen.
 """
 
-import dataclasses
 import functools
 
 import numpy as np
 
-from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import DataError
 
 TILE = 128  # tokens; the width of what a TPU computes with
@@ -76,10 +74,3 @@ def trim_prompts(batch: Columns) -> Columns:
     prompt = batch["prompt"]
     longest = int(np.max(np.count_nonzero(prompt, axis=1)))
     return {**batch, "prompt": prompt[:, : length_bucket(longest, prompt.shape[1])]}
-
-
-def take(pairs: TokenPairs, indices: np.ndarray) -> TokenPairs:
-    """The pairs at `indices`, in that order."""
-    return TokenPairs(
-        **{f.name: getattr(pairs, f.name)[indices] for f in dataclasses.fields(pairs)}
-    )

@@ -20,8 +20,9 @@ from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 
 DATASET_NAME = "token_pairs"
+LENGTHS_FILE = "prompt_lengths.npz"  # in tokens, an array a split: of rows that nobody reads
 METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TOKEN_COLUMNS = ("prompt", "response_a", "response_b")
 SCALAR_COLUMNS = {
@@ -32,7 +33,6 @@ SCALAR_COLUMNS = {
 }
 
 _WRITING_DIR = ".writing"
-_READ_CHUNK = 4096  # records parsed at a time: bounds memory beyond the arrays themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,13 @@ def _expect_column(name: str, column: np.ndarray, dtype: type, rank: int, length
         )
 
 
+def take(pairs: TokenPairs, indices: np.ndarray) -> TokenPairs:
+    """The pairs at `indices`, in that order."""
+    return TokenPairs(
+        **{f.name: getattr(pairs, f.name)[indices] for f in dataclasses.fields(pairs)}
+    )
+
+
 def is_complete(directory: str | os.PathLike) -> bool:
     """Whether a finished data set lies in `directory` (its files aren't opened)."""
     return (_local(directory) / METADATA_FILE).is_file()
@@ -117,18 +124,20 @@ def write_token_pairs(
         )
     for split, pairs in splits.items():
         _check_ids(f"{directory}: split {split!r}", pairs, vocabulary.vocab_size)
-    lengths = {(pairs.prompt.shape[1], pairs.response_a.shape[1]) for pairs in splits.values()}
-    if len(lengths) != 1:
-        raise DataError(f"{directory}: found padded lengths {sorted(lengths)}, expected one pair")
+    widths = {(pairs.prompt.shape[1], pairs.response_a.shape[1]) for pairs in splits.values()}
+    if len(widths) != 1:
+        raise DataError(f"{directory}: found padded lengths {sorted(widths)}, expected one pair")
 
     writing = directory / _WRITING_DIR
     shutil.rmtree(writing, ignore_errors=True)  # of a write that was killed
     writing.mkdir(parents=True)
     _write_tfds(writing, splits, vocabulary)
+    lengths = {split: np.count_nonzero(pairs.prompt, axis=1) for split, pairs in splits.items()}
+    np.savez(writing / LENGTHS_FILE, **{k: x.astype(np.int32) for k, x in lengths.items()})
     metadata = {
         "schema_version": SCHEMA_VERSION,
-        "prompt_length": min(lengths)[0],
-        "response_length": min(lengths)[1],
+        "prompt_length": min(widths)[0],
+        "response_length": min(widths)[1],
         "vocabulary": describe_vocabulary(vocabulary),
         "splits": {split: len(pairs) for split, pairs in splits.items()},
         "files": {file.name: file.stat().st_size for file in sorted(writing.iterdir())},
@@ -247,37 +256,3 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
         if found != f"{size} bytes":
             raise DataError(f"{file}: found {found}, expected {size} bytes")
     return metadata
-
-
-def read_token_pairs(directory: str | os.PathLike, split: str) -> TokenPairs:
-    """Reads one split into padded columns, in the order written; doesn't load TensorFlow.
-
-    Raises:
-        DataError: no complete data set there, no such split, or a file is missing, cut or spoilt.
-    """
-    metadata = read_metadata(directory)
-    if split not in metadata["splits"]:
-        raise DataError(
-            f"{directory}: found splits {sorted(metadata['splits'])}, expected {split!r} among them"
-        )
-    import tensorflow_datasets as tfds
-
-    num_examples = metadata["splits"][split]
-    columns = {
-        "prompt": np.zeros((num_examples, metadata["prompt_length"]), np.int32),
-        "response_a": np.zeros((num_examples, metadata["response_length"]), np.int32),
-        "response_b": np.zeros((num_examples, metadata["response_length"]), np.int32),
-        **{name: np.zeros(num_examples, dtype) for name, dtype in SCALAR_COLUMNS.items()},
-    }
-    try:
-        source = tfds.builder_from_directory(os.fspath(directory)).as_data_source(split)
-        for start in range(0, num_examples, _READ_CHUNK):
-            rows = range(start, min(start + _READ_CHUNK, num_examples))
-            for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-                for name in TOKEN_COLUMNS:
-                    columns[name][row, : len(example[name])] = example[name]
-                for name in SCALAR_COLUMNS:
-                    columns[name][row] = example[name]
-    except Exception as error:  # array_record and TFDS raise what they like on spoilt bytes
-        raise DataError(f"{directory}: split {split!r} can't be read: {error}") from error
-    return TokenPairs(**columns)

@@ -106,7 +106,7 @@ def align(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh, num_microbatches)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
+        policy = build_policy(model, vocabulary, pairs.response_length)
         source, judge_params = open_source(online, policy, vocabulary, mesh, frozen_dtype)
         step = AlignStep(
             policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer, num_microbatches
@@ -124,23 +124,22 @@ def align(
         key = jax.random.key(seed)
 
         def put(index):
-            batch = batch_at(pairs, batch_size, index, seed, data_order == "shuffled", **scores)
-            return batch["prompt"], put_batch(batch, mesh)
+            shuffle = data_order == "shuffled"
+            return put_batch(
+                batch_at(pairs, batch_size, index, seed, mesh, shuffle, **scores), mesh
+            )
 
         batches = Prefetch(put, loop.train_steps)
 
         def one_step(state, index):
-            prompt, batch = batches(index)
             rates = (learning_rate.at(index), np.float32(beta))
-            state, metrics, made = compiled(state, batch, *rates, key, frozen)
-            return state, metrics, (prompt, made)
+            return compiled(state, batches(index), *rates, key, frozen)
 
         facts = {
             "method": method, "loss": loss, "reduction": reduction, "beta": beta,
             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
         }  # fmt: skip
-        length = pairs.prompt.shape[1]
-        recorder = StreamRecorder(run.path / "stream", run.path / "d_online", length)
+        recorder = StreamRecorder(run.path / "stream", run.path / "d_online", pairs.prompt_length)
 
         def fresh_state():
             # Not kept beyond this where no step needs it: its memory is the policy's.
@@ -196,8 +195,9 @@ def compile_align_step(step: AlignStep, abstract, mesh):
     state = jax.tree.map(lambda x: x.sharding, abstract)
     whole = replicated(mesh)
 
-    def align_step(*arguments):  # by this name profiles and compilations tell of it
-        return step(*arguments)
+    def align_step(state, batch, *others):  # by this name profiles and compilations tell of it
+        state, metrics, pairs = step(state, batch, *others)
+        return state, metrics, (batch["prompt"], pairs)
 
     return jax.jit(
         align_step,

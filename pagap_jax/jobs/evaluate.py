@@ -77,7 +77,7 @@ def evaluate(
             raise ConfigError(f"{policy_dir} holds no finished run of a policy")
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
-        responses = open_pairs(golden_responses_dir, "train", vocabulary)
+        responses = open_pairs(golden_responses_dir, "train", vocabulary).all()
         policy = build_policy(model, vocabulary, responses.response_a.shape[1])
         abstract = abstract_params(policy.transformer, mesh)
 

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.batches import Columns, batch_indices, take, trim_prompts
-from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata, read_token_pairs
+from pagap_jax.data.batches import Columns, batch_indices, length_bucket
+from pagap_jax.data.reading import StoredPairs
+from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata
 from pagap_jax.data.vocabulary import sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import rows_of_process
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
@@ -20,7 +22,7 @@ from pagap_jax.run_directory import require_job
 from pagap_jax.train.state import abstract_params
 
 
-def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> TokenPairs:
+def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> StoredPairs:
     """A split of a data set that was made with this vocabulary.
 
     Raises:
@@ -32,7 +34,7 @@ def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> TokenPairs:
         raise ConfigError(
             f"{pairs_dir} was tokenised with {found}, this job's vocabulary is {expected}"
         )
-    return read_token_pairs(pairs_dir, split)
+    return StoredPairs(pairs_dir, split)
 
 
 def check_model_fits(model: T5Config, vocabulary: Any) -> None:
@@ -78,16 +80,29 @@ def open_judge(
 
 
 def batch_at(
-    pairs: TokenPairs, batch_size: int, step: int, seed: int, shuffle: bool = True, **more: Any
+    pairs: StoredPairs,
+    batch_size: int,
+    step: int,
+    seed: int,
+    mesh: Mesh,
+    shuffle: bool = True,
+    **more: np.ndarray,
 ) -> Columns:
     """The columns of one training batch, a function of (seed, step), its prompts trimmed.
+
+    Rows of other processes' devices aren't read: they are zeros, which `put_batch` puts nowhere.
 
     Args:
         more: further columns, of as many rows as `pairs`.
     """
     rows = batch_indices(len(pairs), batch_size, step, seed, shuffle)
-    further = {name: column[rows] for name, column in more.items()}
-    return trim_prompts({**columns(take(pairs, rows)), **further})
+    mine = rows_of_process(batch_size, mesh)
+    read = columns(pairs.rows(rows[mine])) | {name: x[rows[mine]] for name, x in more.items()}
+    batch = {name: np.zeros((batch_size, *x.shape[1:]), x.dtype) for name, x in read.items()}
+    for name, column in read.items():
+        batch[name][mine] = column
+    length = length_bucket(int(np.max(pairs.prompt_lengths[rows])), pairs.prompt_length)
+    return {**batch, "prompt": batch["prompt"][:, :length]}
 
 
 def columns(pairs: TokenPairs) -> Columns:
@@ -95,7 +110,7 @@ def columns(pairs: TokenPairs) -> Columns:
     return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
 
 
-def choose_prompts(pairs: TokenPairs, number: int, seed: int) -> TokenPairs:
+def choose_prompts(pairs: StoredPairs, number: int, seed: int) -> TokenPairs:
     """`number` of the pairs, chosen by the seed alone (§4.1); all where there are fewer."""
     order = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
-    return take(pairs, np.sort(order.permutation(len(pairs))[:number]))
+    return pairs.rows(np.sort(order.permutation(len(pairs))[:number]))

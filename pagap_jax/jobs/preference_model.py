@@ -53,14 +53,14 @@ def preference_model(
             return done
         judge = build_judge(model, input_length, vocabulary)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        validation = open_pairs(pairs_dir, "validation", vocabulary)
+        validation = open_pairs(pairs_dir, "validation", vocabulary).all()
         mesh = mesh_maker()
         state = train_supervised(
             run,
             transformer=judge.transformer,
             mesh=mesh,
             loss_function=functools.partial(preference_training_loss, judge),
-            batch_at=lambda step: batch_at(pairs, batch_size, step, seed),
+            batch_at=lambda step: batch_at(pairs, batch_size, step, seed, mesh),
             batch_size=batch_size,
             num_microbatches=num_microbatches,
             optimizer=optimizer,

@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 
 from pagap_jax.data.batches import batch_indices
 from pagap_jax.data.corruption import category_table, replace_words
-from pagap_jax.data.stored import TokenPairs, read_token_pairs
+from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.data.stored import TokenPairs
 from pagap_jax.data.tickets import word_categories
 from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
 from pagap_jax.errors import GateError

@@ -16,7 +16,8 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from pagap_jax.data.stored import TokenPairs, describe_vocabulary
+from pagap_jax.data.reading import StoredPairs
+from pagap_jax.data.stored import describe_vocabulary
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.evaluation.classification import score_responses
@@ -53,10 +54,10 @@ def reference_scores(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
+        policy = build_policy(model, vocabulary, pairs.response_length)
         params = restore_params(initial_checkpoint_path, abstract_params(policy.transformer, mesh))
         names = ("prompt", "response_a", "response_b")
-        tokens = {name: columns(pairs)[name] for name in names}
+        tokens = {name: columns(pairs.all())[name] for name in names}
 
         scores = map_batches(compile_scorer(policy, mesh), (params,), tokens, mesh, batch_size)
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
@@ -77,7 +78,7 @@ def compile_scorer(policy: Policy, mesh: Mesh) -> Callable:
 
 
 def origin(
-    pairs_dir: str, checkpoint: str, vocabulary: Any, model: T5Config, pairs: TokenPairs
+    pairs_dir: str, checkpoint: str, vocabulary: Any, model: T5Config, pairs: StoredPairs
 ) -> dict[str, Any]:
     """All that the scores depend on, as JSON values."""
     config = dataclasses.asdict(model)
@@ -87,8 +88,8 @@ def origin(
         "pairs": fingerprint_of(pairs_dir),
         "checkpoint": fingerprint_of(checkpoint),
         "vocabulary": describe_vocabulary(vocabulary),
-        "prompt_length": pairs.prompt.shape[1],
-        "response_length": pairs.response_a.shape[1],
+        "prompt_length": pairs.prompt_length,
+        "response_length": pairs.response_length,
         "model": config,
     }
     return json.loads(json.dumps(facts))

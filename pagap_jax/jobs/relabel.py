@@ -43,7 +43,7 @@ def relabel(
         )
         relabelled, result = {}, {}
         for split in read_metadata(pairs_dir)["splits"]:
-            pairs = open_pairs(pairs_dir, split, vocabulary)
+            pairs = open_pairs(pairs_dir, split, vocabulary).all()
             relabelled[split], judged = label_pairs(golden, pairs)
             choice = relabelled[split].choice
             result[split] = {

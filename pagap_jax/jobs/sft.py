@@ -52,13 +52,14 @@ def sft(
         if (done := run.result()) is not None:
             return done
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        policy = build_policy(model, vocabulary, pairs.response_a.shape[1])
+        policy = build_policy(model, vocabulary, pairs.response_length)
+        mesh = mesh_maker()
         train_supervised(
             run,
             transformer=policy.transformer,
-            mesh=mesh_maker(),
+            mesh=mesh,
             loss_function=functools.partial(fine_tuning_loss, policy),
-            batch_at=lambda step: batch_at(pairs, batch_size, step, seed),
+            batch_at=lambda step: batch_at(pairs, batch_size, step, seed, mesh),
             batch_size=batch_size,
             num_microbatches=num_microbatches,
             optimizer=optimizer,

@@ -167,6 +167,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(tuple(n for n in BATCH_AXES if n in mesh.shape)))
 
 
+def rows_of_process(batch_size: int, mesh: Mesh) -> np.ndarray:
+    """bool[batch_size]: the rows of a batch that this process's devices hold."""
+    mine = np.zeros(batch_size, bool)
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    for index in held.values():
+        mine[index] = True
+    return mine
+
+
 def num_batch_shards(mesh: Mesh) -> int:
     """Into how many pieces a batch is cut."""
     return math.prod(mesh.shape[name] for name in BATCH_AXES if name in mesh.shape)
@@ -187,7 +196,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, num_microbatches: int = 1) -> 
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """Host arrays, the same on every process, to device arrays spread over the data axis."""
+    """Host arrays to device arrays spread over the data axis; of each, this process's rows."""
     sharding = batch_sharding(mesh)
 
     def put(x: np.ndarray) -> jax.Array:

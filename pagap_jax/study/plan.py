@@ -210,6 +210,12 @@ def run_name(method: str, settings: Settings) -> str:
     return "_".join([method, *shown])
 
 
+def plans_of(seeds: Sequence[int], **fields: Any) -> list[ControlledStudy]:
+    """One a seed; `fields` are the others of ControlledStudy, None where they aren't given."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return [ControlledStudy(seed=seed, **given) for seed in seeds]
+
+
 def in_order(stages: Sequence[Stage]) -> list[Stage]:
     """The stages, each after what it needs; otherwise in the order given.
 

@@ -19,7 +19,7 @@ from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import locked, read_result
 from pagap_jax.study import figures, report, results
 from pagap_jax.study.gates import Bars, check_gates
-from pagap_jax.study.plan import ControlledStudy, Settings, Stage, run_name
+from pagap_jax.study.plan import ControlledStudy, Settings, Stage, plans_of, run_name
 from pagap_jax.study.results import Gate
 from pagap_jax.study.workers import RunJob, Workers
 
@@ -72,8 +72,10 @@ def study(
     """
     assert run_job is not None, "run through `pagap study`"
     folder = Path(study_dir)
-    more = (sft_data or {}, policy or {}, given or {}, settings or {})
-    plans = [ControlledStudy(configs, name, study_dir, seed, data, *more) for seed in seeds]
+    plans = plans_of(
+        seeds, configs=configs, name=name, study_dir=study_dir, data=data, sft_data=sft_data,
+        policy=policy, given=given, settings=settings,
+    )  # fmt: skip
     stages = [stage for plan in plans for stage in plan.stages(online, offline)]
     gates: list[Gate] = []
     with _claimed(folder, name):

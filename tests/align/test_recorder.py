@@ -11,7 +11,8 @@ from etils import epath
 
 from pagap_jax.align.pairs import PairBatch
 from pagap_jax.align.recorder import StreamRecorder
-from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata, read_token_pairs
+from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata
 from pagap_jax.errors import DataError
 
 BATCH, STEPS, PROMPT_LENGTH, REPORT = 3, 6, 4, {"method": "online"}

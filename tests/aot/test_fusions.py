@@ -104,6 +104,7 @@ def test_bytes_of_a_fusion(result, lines, read_and_written):
 
 
 def test_room_that_is_made_is_not_written():
-    text = FUSED.replace("ROOT %x = RESULT fusion(%p, %k, %r, %q), kind=kLoop, calls=%fused",
-                         'ROOT %x = f32[64]{0} custom-call(), custom_call_target="AllocateBuffer"')  # fmt: skip
+    fusion = "RESULT fusion(%p, %k, %r, %q), kind=kLoop, calls=%fused"
+    room = 'f32[64]{0} custom-call(), custom_call_target="AllocateBuffer"'
+    text = FUSED.replace(fusion, room)
     assert read_traffic(text, chips_per_slice=1).hbm == 0

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from pagap_jax.data import batches
-from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import DataError
 
 
@@ -55,48 +54,3 @@ def test_a_caller_cannot_spoil_the_next_batch():
     kept = first.copy()
     first[:] = -1
     np.testing.assert_array_equal(batches.batch_indices(8, 8, step=0, seed=0), kept)
-
-
-def test_take_picks_rows_of_every_column():
-    rows = np.arange(5)
-    tokens = (rows[:, None] + np.zeros((1, 2))).astype(np.int32)
-    pairs = TokenPairs(
-        prompt=tokens,
-        response_a=tokens + 10,
-        response_b=tokens + 20,
-        choice=(rows % 2).astype(np.int8),
-        true_choice=(-(rows % 2)).astype(np.int8),
-        probability=(rows / 8).astype(np.float32),
-        step=rows.astype(np.int32) + 30,
-    )
-    taken = batches.take(pairs, np.array([4, 1, 1]))
-    assert len(taken) == 3
-    assert taken.prompt[:, 0].tolist() == [4, 1, 1]
-    assert taken.response_a[:, 1].tolist() == [14, 11, 11]
-    assert taken.response_b[:, 0].tolist() == [24, 21, 21]
-    assert taken.choice.tolist() == [0, 1, 1]
-    assert taken.true_choice.tolist() == [0, -1, -1]
-    assert taken.probability.tolist() == [0.5, 0.125, 0.125]
-    assert taken.step.tolist() == [34, 31, 31]
-
-
-@pytest.mark.parametrize(
-    "maximum, buckets", [(1024, [256, 512, 768, 1024]), (512, [128, 256, 384, 512]),
-                         (192, [128, 192]), (300, [128, 256, 300]), (21, [21])]
-)  # fmt: skip
-def test_length_buckets(maximum, buckets):
-    found = [batches.length_bucket(length, maximum) for length in range(1, maximum + 1)]
-    assert sorted(set(found)) == buckets
-    assert all(length <= bucket for length, bucket in enumerate(found, start=1))
-    assert found == sorted(found)
-
-
-def test_trimming_cuts_padding_alone():
-    prompt = np.zeros((2, 512), np.int32)
-    prompt[0, :129], prompt[1, :5] = 3, 4
-    batch = {"prompt": prompt, "choice": np.array([1, 0])}
-    trimmed = batches.trim_prompts(batch)
-    assert trimmed["prompt"].shape == (2, 256)
-    np.testing.assert_array_equal(trimmed["prompt"], prompt[:, :256])
-    assert trimmed["choice"] is batch["choice"]
-    assert batches.trim_prompts({"prompt": prompt[1:]})["prompt"].shape == (1, 128)

@@ -10,38 +10,9 @@ import numpy as np
 import pytest
 
 from pagap_jax.data import stored
+from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.errors import DataError
-
-PROMPT_LENGTH, RESPONSE_LENGTH = 6, 4
-
-
-class LetterVocabulary:
-    """Two letters for each id; the two members that writing needs, without TensorFlow."""
-
-    vocab_size = 30
-
-    def decode(self, ids):
-        """What TokenPairs are stored beside."""
-        return "".join(f"{chr(97 + i)}é" for i in ids if i > 1)
-
-
-def random_pairs(num_pairs, seed=0):
-    generator = np.random.default_rng(seed)
-
-    def rows(length):
-        ids = generator.integers(2, 30, (num_pairs, length))
-        used = generator.integers(1, length + 1, (num_pairs, 1))
-        return np.where(np.arange(length) < used, ids, 0).astype(np.int32)
-
-    return stored.TokenPairs(
-        prompt=rows(PROMPT_LENGTH),
-        response_a=rows(RESPONSE_LENGTH),
-        response_b=rows(RESPONSE_LENGTH),
-        choice=generator.integers(-1, 2, num_pairs).astype(np.int8),
-        true_choice=generator.integers(-1, 2, num_pairs).astype(np.int8),
-        probability=generator.random(num_pairs, np.float32),
-        step=generator.integers(-1, 9, num_pairs).astype(np.int32),
-    )
+from tests.fixtures.stored_pairs import LetterVocabulary, random_pairs
 
 
 def assert_same(found, expected):
@@ -60,7 +31,7 @@ def write(directory, splits=None, report=None):
 def test_reads_back_every_column_of_every_split_in_order(tmp_path):
     splits = write(tmp_path / "pairs", report={"read": 47})
     for name, pairs in splits.items():
-        assert_same(stored.read_token_pairs(tmp_path / "pairs", name), pairs)
+        assert_same(read_token_pairs(tmp_path / "pairs", name), pairs)
     metadata = stored.read_metadata(tmp_path / "pairs")
     assert metadata["report"] == {"read": 47}
     assert metadata["vocabulary"] == {"class": "LetterVocabulary", "size": 30, "sha256": None}
@@ -73,14 +44,14 @@ def test_empty_rows_and_missing_probability_survive(tmp_path):
     pairs.response_b[2] = 0
     pairs.probability[0] = np.nan
     write(tmp_path, {"train": pairs})
-    assert_same(stored.read_token_pairs(tmp_path, "train"), pairs)
+    assert_same(read_token_pairs(tmp_path, "train"), pairs)
 
 
 def test_reading_needs_no_tensorflow(tmp_path):
     write(tmp_path)
     program = (
         "import sys\n"
-        "from pagap_jax.data.stored import read_token_pairs\n"
+        "from pagap_jax.data.reading import read_token_pairs\n"
         f"print(len(read_token_pairs({str(tmp_path)!r}, 'train')), 'tensorflow' in sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -118,10 +89,10 @@ def test_killed_write_reads_as_incomplete_and_can_be_repeated(tmp_path, monkeypa
             write(tmp_path, {"train": random_pairs(9, seed=5)})
     assert not stored.is_complete(tmp_path)
     with pytest.raises(DataError, match=r"found no pairs\.json"):
-        stored.read_token_pairs(tmp_path, "train")
+        read_token_pairs(tmp_path, "train")
 
     splits = write(tmp_path)
-    assert_same(stored.read_token_pairs(tmp_path, "train"), splits["train"])
+    assert_same(read_token_pairs(tmp_path, "train"), splits["train"])
     assert not (tmp_path / ".writing").exists()
 
 
@@ -129,7 +100,7 @@ def test_complete_data_set_is_not_overwritten(tmp_path):
     splits = write(tmp_path)
     with pytest.raises(DataError, match="found a complete data set"):
         write(tmp_path, {"train": random_pairs(3, seed=9)})
-    assert_same(stored.read_token_pairs(tmp_path, "train"), splits["train"])
+    assert_same(read_token_pairs(tmp_path, "train"), splits["train"])
 
 
 def test_other_files_of_the_directory_stay(tmp_path):
@@ -141,30 +112,30 @@ def test_other_files_of_the_directory_stay(tmp_path):
 def test_missing_cut_and_spoilt_files_are_named(tmp_path):
     write(tmp_path)
     with pytest.raises(DataError, match=r"found splits \['train', 'validation'\], expected 'test'"):
-        stored.read_token_pairs(tmp_path, "test")
+        read_token_pairs(tmp_path, "test")
 
     shard = next(tmp_path.glob("*train.array_record*"))
     content = shard.read_bytes()
     shard.write_bytes(content[:-100])
     with pytest.raises(DataError, match=rf"{shard.name}: found {len(content) - 100} bytes"):
-        stored.read_token_pairs(tmp_path, "train")
+        read_token_pairs(tmp_path, "train")
 
     # Of the right size, but another content: the records' own checksums tell.
     shard.write_bytes(content[:200] + bytes(len(content) - 200))
     with pytest.raises(DataError, match="split 'train' can't be read"):
-        stored.read_token_pairs(tmp_path, "train")
+        read_token_pairs(tmp_path, "train")
 
     shard.unlink()
     with pytest.raises(DataError, match=rf"{shard.name}: found no such file"):
-        stored.read_token_pairs(tmp_path, "train")
+        read_token_pairs(tmp_path, "train")
 
 
 def test_another_schema_is_refused(tmp_path):
     write(tmp_path)
     path = tmp_path / stored.METADATA_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-    with pytest.raises(DataError, match="'schema_version': found 99, expected 1"):
-        stored.read_token_pairs(tmp_path, "train")
+    with pytest.raises(DataError, match="'schema_version': found 99, expected 2"):
+        read_token_pairs(tmp_path, "train")
 
 
 @pytest.mark.parametrize("ids, expected", [([5, 30, 0, 0], "ids in"), ([5, 0, 6, 1], "pads last")])

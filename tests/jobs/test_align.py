@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from pagap_jax.data.stored import read_token_pairs
+from pagap_jax.data.reading import read_token_pairs
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 

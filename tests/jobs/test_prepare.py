@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.data import stored
+from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.vocabulary import byte_vocabulary, tickets_vocabulary
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.jobs.prepare import prepare
@@ -41,9 +42,9 @@ def prepare_file(directory, data_file, **changes):
 
 def test_tickets_fit_their_lengths_and_are_labelled(tmp_path):
     report = prepare_tickets(tmp_path / "pairs")
-    train = stored.read_token_pairs(tmp_path / "pairs", "train")
+    train = read_token_pairs(tmp_path / "pairs", "train")
     assert (train.prompt.shape, train.response_a.shape) == ((60, 21), (60, 20))
-    assert len(stored.read_token_pairs(tmp_path / "pairs", "validation")) == 8
+    assert len(read_token_pairs(tmp_path / "pairs", "validation")) == 8
     # Every prompt ends with the end token; a response of full length that doesn't was cut.
     lengths = np.count_nonzero(train.prompt, axis=1)
     assert (train.prompt[np.arange(60), lengths - 1] == 1).all()
@@ -74,7 +75,7 @@ def test_real_transcripts_are_counted(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text()) == report
     assert stored.read_metadata(tmp_path)["report"] == report
     # The end of the prompt is kept: what the assistant is to answer.
-    vocabulary, pairs = byte_vocabulary(), stored.read_token_pairs(tmp_path, "train")
+    vocabulary, pairs = byte_vocabulary(), read_token_pairs(tmp_path, "train")
     for prompt in pairs.prompt:
         assert vocabulary.decode(prompt[prompt > 0].tolist()).endswith("\n\nAssistant:")
 

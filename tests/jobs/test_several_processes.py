@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from pagap_jax.data.stored import TOKEN_COLUMNS, read_token_pairs
+from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.data.stored import TOKEN_COLUMNS
 from pagap_jax.interop.opening import open_checkpoint
 from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy

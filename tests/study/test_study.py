@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pagap_jax.data.stored import read_token_pairs
+from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.study.results import read_csv
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
