@@ -2,6 +2,7 @@
 
 import enum
 import inspect
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ INJECTED = ("config_text", "run_job")
 # A macro that ends so says where something lies, not what it is: the same study in another
 # directory has the same fingerprints. What a path holds has a fingerprint of its own.
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
+# How a run is computed, not what: one that was preempted goes on on another slice.
+_HOW = re.compile(r"(^|/)make_mesh\.|\.(mesh_maker|remat_policy) ")
 
 
 class Configuration:
@@ -25,10 +28,11 @@ class Configuration:
     def __init__(self, checked: Checked) -> None:
         self._checked = checked
 
-    @property
-    def place_macros(self) -> tuple[str, ...]:
-        """Names of the macros that say where things lie."""
-        return tuple(name for name in self._checked.macros if name.endswith(PLACES))
+    def identity(self) -> str:
+        """What the job's numbers depend on: not where things lie, nor on what they are computed."""
+        places = [name for name in self._checked.macros if name.endswith(PLACES)]
+        lines = self.operative_config_text(places).splitlines(keepends=True)
+        return "".join(line for line in lines if not _HOW.search(line))
 
     def operative_config_text(self, exclude_keys: Collection[str] = ()) -> str:
         """Every parameter that the job and what it is given will see, one a line, sorted.

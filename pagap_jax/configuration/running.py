@@ -14,8 +14,8 @@ from pagap_jax.jobs import JOBS
 def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
-    A job's function may have the parameters `config_text` (its configuration, places left out) and
-    `run_job` (this function, for the study, which may not import it).
+    A job's function may have the parameters `config_text` (`Configuration.identity`) and `run_job`
+    (this function, for the study, which may not import it).
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -26,11 +26,7 @@ def run_job(argv: Sequence[str]) -> None:
     command = parse_command_line(argv)
     function = load_job(command.job)
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
-    places = configuration.place_macros
-    offered = {
-        "config_text": configuration.operative_config_text(places),
-        "run_job": run_job,
-    }
+    offered = {"config_text": configuration.identity(), "run_job": run_job}
     wanted = inspect.signature(function).parameters
     error = None
     try:

@@ -4,6 +4,7 @@ import jaxtyping
 import pytest
 
 from pagap_jax import configuration
+from pagap_jax.configuration import load_job
 from pagap_jax.configuration.suggestions import did_you_mean
 from pagap_jax.errors import DataError
 from tests.fixtures.toy_job import BASE, CALLS, DIR, ToySource, refusal, run, toy, toy_job
@@ -123,3 +124,25 @@ def test_an_error_of_the_job_comes_out_as_it_was_raised():
 def test_types_are_checked_while_the_tests_run():
     with pytest.raises(jaxtyping.TypeCheckError):
         did_you_mean(3, ["a"])  # pyproject.toml asks for it
+
+
+def test_how_a_run_is_computed_is_no_part_of_its_identity():
+    files = [
+        "jobs/sft.gin",
+        "sizes/t5_1_1.gin",
+        "data/t5_vocabulary.gin",
+        "studies/paper/models_and_data.gin",
+    ]
+    places = ["MODEL_DIR='a'", "PAIRS_DIR='b'", "INITIAL_CHECKPOINT_PATH='c'", "SEED=0"]
+
+    def identity(*bindings):
+        return configuration.parse(load_job("sft"), files, [*places, *bindings]).identity()
+
+    plain = identity()
+    assert "sft.batch_size" in plain
+    assert (
+        identity("NUM_PARTITIONS=4", "PARAMETER_PARTITIONING_DIMS=1", "REMAT_POLICY='full'")
+        == plain
+    )
+    assert identity("NUM_MICROBATCHES=2") != plain  # an online run then draws other samples
+    assert identity("BATCH_SIZE=2") != plain

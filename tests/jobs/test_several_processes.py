@@ -4,6 +4,7 @@ The one device's are those of the toy study; the others read the same folders an
 """
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pagap_jax.data.stored import TOKEN_COLUMNS
 from pagap_jax.interop.opening import open_checkpoint
 from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
+from tests.fixtures.faults import Fault
 
 PARTITIONS = 2
 SETTINGS = {"LEARNING_RATE": 1e-2, "BETA": 0.1}
@@ -20,6 +22,8 @@ TRAINED = ("sft", "golden", toy.ONLINE, toy.OFFLINE)
 OTHERS = ("d_golden", "golden_responses", f"rows/{toy.ONLINE}")
 LAUNCHES = {"1 x 8": (1, TRAINED), "2 x 4": (2, (*TRAINED, *OTHERS))}
 D_ONLINE = f"{toy.ONLINE}/d_online"
+CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 4
+KILLED_AT, LAST_CHECKPOINT = 10, 8
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -42,6 +46,14 @@ def folders(study, tmp_path_factory):
             if own in wanted:
                 macros = {"MODEL_DIR": str(folder / own), "NUM_PARTITIONS": PARTITIONS}
                 jobs.append([*stage.argv(str(study.directory)), *toy.bindings(macros)])
+            if own == toy.ONLINE and processes > 1:
+                again = [
+                    *stage.argv(str(study.directory)),
+                    f"--gin.MODEL_DIR={str(folder / CONTINUED)!r}",
+                ]
+                fault = Fault("metrics", CONTINUED, KILLED_AT)
+                assert toy.pagap(*again, fault=fault).returncode == -signal.SIGKILL
+                jobs.append([*again, f"--gin.NUM_PARTITIONS={PARTITIONS}"])
         command = ["tests/fixtures/launched.py", json.dumps(jobs)]
         toy.end(toy.launch(command, processes, devices=8), 0)
         found[name] = folder
@@ -63,18 +75,30 @@ def test_losses_and_parameters(run, launch, folders, study):
         np.testing.assert_allclose(ours[name].read(), array.read(), err_msg=name, **TOLERANCE)
 
 
+def test_a_run_goes_on_on_other_devices(folders, study):
+    """From its last checkpoint, with the batches and samples that it would have had."""
+    expected, found = (
+        toy.metrics(p) for p in (study.seed / toy.ONLINE, folders["2 x 4"] / CONTINUED)
+    )
+    assert [row["step"] for row in found] == [row["step"] for row in expected]
+    ours, theirs = ([row["loss"] for row in rows] for rows in (found, expected))
+    assert ours[:LAST_CHECKPOINT] == theirs[:LAST_CHECKPOINT]  # to the bit: they weren't repeated
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("launch", "name"),
     [
         ("1 x 8", D_ONLINE),
         ("2 x 4", D_ONLINE),
+        ("2 x 4", f"continued/{D_ONLINE}"),
         ("2 x 4", "d_golden"),
         ("2 x 4", "golden_responses"),
     ],
 )
 def test_data_sets(launch, name, folders, study):
     """Samples, labels and D_online: the same tokens."""
-    places = (study.seed / name, folders[launch] / name)
+    places = (study.seed / name.removeprefix("continued/"), folders[launch] / name)
     expected, found = (read_token_pairs(place, "train") for place in places)
     for column in (*TOKEN_COLUMNS, "choice", "step"):
         np.testing.assert_array_equal(getattr(found, column), getattr(expected, column), column)
