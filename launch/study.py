@@ -7,26 +7,19 @@ manifests and a script that submits them in order;
 """
 
 import argparse
-import dataclasses
-import hashlib
 import re
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-
-import gin
+from pathlib import Path
 
 from launch import options
 from launch.jobset import add_cluster_options, jobset_of
+from launch.placing import Job, place, read_study
 from launch.runner import exit_code_of
 from launch.tpu_vm.__main__ import add_machine_options, machine_of
 from pagap_jax.accelerators import Slice
-from pagap_jax.configuration import load_job, parse, parse_command_line
-from pagap_jax.errors import ConfigError
-from pagap_jax.study.plan import ControlledStudy, Stage, in_order, plans_of
 
-ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
 LONGEST_PREFIX = 14  # of a name: what follows tells the stages apart
 SUBMIT_FILE = "submit.sh"
 
@@ -58,111 +51,12 @@ submit() { # MANIFEST NAMES...: a job and what it waits for
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A stage and where it runs.
-
-    Attributes:
-        wave: those of one wave wait for none of each other.
-    """
-
-    stage: Stage
-    study_dir: str
-    wave: int
-    slice: Slice | None
-
-    @property
-    def kind(self) -> str:
-        return kind_of(self.stage)
-
-    @property
-    def arguments(self) -> list[str]:
-        """The command line after `pagap`."""
-        return self.stage.argv(self.study_dir)
-
-    def name(self, prefix: str) -> str:
-        """The same whatever else the study comes to hold; unlike that of any other stage."""
-        return name_of(prefix, self.stage.name, self.kind)
-
-
-def kind_of(stage: Stage) -> str:
-    """'golden_policy': stages of a kind share a gin file."""
-    return PurePosixPath(stage.gin_file).stem
-
-
-def name_of(prefix: str, stage: str, kind: str) -> str:
-    """A name for a stage that engines take: 'tiny-3f9a1c-golden-policy'."""
-    digest = hashlib.sha256(stage.encode()).hexdigest()[:6]
-    text = f"{prefix}-{digest}-{kind.replace('_', '-')}"
-    return text[: options.LONGEST_NAME].rstrip("-")
-
-
-def read_study(words: Sequence[str]) -> tuple[str, list[Stage], int]:
-    """The study's folder, its stages, and how many runs a seed its results will add.
-
-    Raises:
-        ConfigError: as `pagap study` would; or it isn't a study.
-    """
-    command = parse_command_line(words)
-    if command.job != "study":
-        raise ConfigError(f"found the job {command.job!r} after --, expected study")
-    study = load_job(command.job)
-    parse(study, command.gin_files, command.gin_bindings, command.search_paths)
-    bound = gin.get_bindings("study")
-    fields = [field.name for field in dataclasses.fields(ControlledStudy) if field.name != "seed"]
-    plans = plans_of(bound["seeds"], **{name: bound.get(name) for name in fields})
-    stages = [stage for plan in plans for stage in plan.stages(bound["online"], bound["offline"])]
-    return bound["study_dir"], stages, bound.get("long_offline_runs", 0)
-
-
-def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:
-    """Each stage with its wave, wave by wave: what can run at once stands side by side."""
-    waves: dict[str, int] = {}
-    for stage in in_order(stages):
-        waves[stage.name] = 1 + max((waves[need] for need in stage.needs), default=0)
-    return sorted(
-        ((waves[stage.name], stage) for stage in in_order(stages)), key=lambda pair: pair[0]
-    )
-
-
 def slice_of_kind(text: str) -> tuple[str, Slice]:
     """An argparse type: 'v5p:4x4x4', or 'golden=v5p:4x4x4'."""
     kind, equals, slice_text = text.rpartition("=")
     if equals and not re.fullmatch(r"[a-z]\w*", kind):
         raise argparse.ArgumentTypeError(f"found {text!r}, expected SLICE or KIND=SLICE")
     return kind, options.slice_of_chips(slice_text)
-
-
-def place(
-    study_dir: str, stages: Sequence[Stage], given: Sequence[tuple[str, Slice]], is_local: bool
-) -> list[Job]:
-    """The stages as jobs in order, each with its slice.
-
-    Raises:
-        ConfigError: a slice for a kind of stage that the study doesn't have, a stage without a
-            slice, or a folder that hosts of a pod don't share.
-    """
-    slices, kinds = dict(given), {kind_of(stage) for stage in stages}
-    for kind in slices:
-        if kind not in (ANY_KIND, *kinds):
-            expected = ", ".join(sorted(kinds))
-            raise ConfigError(f"--slice: found the kind {kind!r}, expected one of {expected}")
-    missing = sorted(kinds - set(slices)) if ANY_KIND not in slices else []
-    if not is_local and missing:
-        raise ConfigError(
-            f"--slice: found none for {', '.join(missing)}, expected KIND=SLICE for each, or one"
-            " SLICE for all others"
-        )
-    if not is_local and not study_dir.startswith("/"):
-        raise ConfigError(
-            f"STUDY_DIR: found {study_dir!r}, expected a folder that all hosts mount, as in"
-            " '/mnt/BUCKET/study': data sets are files, which no bucket is"
-        )
-    default = slices.get(ANY_KIND)
-    return [
-        Job(stage, study_dir, wave, slices.get(kind_of(stage), default))
-        for wave, stage in in_waves(stages)
-    ]
 
 
 def as_shell(jobs: Sequence[Job], commands: Sequence[Sequence[str]]) -> str:
@@ -254,7 +148,8 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--devices", type=int, default=4, help="of each process")
         one.add_argument(
             "--slice", dest="slices", type=slice_of_kind, action="append", default=[],
-            metavar="[KIND=]SLICE", help="for all stages, or for those of a kind",
+            metavar="[KIND=]SLICE",
+            help="for all stages, or for those of a kind; else what the gin files say",
         )  # fmt: skip
         if engine not in HERE:
             prefix = options.matching(
@@ -278,13 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    study_dir, stages, long_runs = read_study(given.arguments)
-    jobs = place(study_dir, stages, given.slices, is_local=given.engine in HERE)
+    study = read_study(given.arguments)
+    jobs = place(study, given.slices, is_local=given.engine in HERE)
     ENGINES[given.engine](jobs, given)
-    if long_runs:
+    if study.long_offline_runs:
         print(
-            f"note: {long_runs} longer offline runs a seed depend on the rows of these jobs and"
-            " aren't among them",
+            f"note: {study.long_offline_runs} longer offline runs a seed depend on the rows of"
+            " these jobs and aren't among them",
             file=sys.stderr,
         )
     return 0

@@ -43,6 +43,7 @@ def study(
     policy: Settings | None = None,
     given: Settings | None = None,
     settings: Mapping[str, Settings] | None = None,
+    slices: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     long_offline_runs: int = 0,
     long_settings: Settings | None = None,
@@ -61,6 +62,8 @@ def study(
         policy: macros of all jobs that have a policy, but for the golden one, {'POLICY_SIZE': ...}.
         given: folders that another study made, by stage, {'golden_responses': ...}.
         settings: macros of all stages of a kind, {'golden': {'NUM_PARTITIONS': ...}}.
+        slices: TPUs for the stages of a kind, {'golden': 'v5p:2x2x1'}. For `launch.study`;
+            here all runs where it is called.
         notes: where this study differs from the paper, for the report.
         long_offline_runs: so many of each seed's best offline runs are run again with
             `long_settings`, so that offline isn't beaten by having been stopped early.

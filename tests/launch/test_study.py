@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from launch import options
-from launch.study import in_waves, main, read_study
+from launch.placing import in_waves, read_study
+from launch.study import main
 from launch.tpu_vm.__main__ import parser as tpu_vm_parser
 from pagap_jax.configuration import parse_command_line
 from pagap_jax.errors import ConfigError
@@ -60,7 +61,7 @@ def test_print_gives_commands_that_pagap_takes_in_order(capsys):
 
 
 def test_a_wave_waits_for_earlier_ones_alone():
-    _, stages, _ = read_study([*TINY, "--gin.study.seeds=(0, 1)"])
+    stages = read_study([*TINY, "--gin.study.seeds=(0, 1)"]).stages
     waves = {stage.name: wave for wave, stage in in_waves(stages)}
     assert len(waves) == len(stages) == 2 * STAGES
     for stage in stages:
@@ -168,6 +169,32 @@ def test_names_do_not_change_when_seeds_are_added(tmp_path):
         assert main(["jobset", f"--folder={folder}", *CLUSTER, "--", *words]) == 0
         found.append({file.stem.split("-", 1)[1] for file in folder.glob("*.yaml")})
     assert found[0] < found[1] and len(found[1]) == 2 * STAGES
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([], {"golden": "v5p:2x2x1", "online": "v5p:2x2x1"}),
+        (["--slice=golden=v4:2x2x2"], {"golden": "v4:2x2x2", "online": "v5p:2x2x1"}),
+        (["--slice=v6e:2x2"], {"golden": "v6e:2x2", "online": "v6e:2x2"}),
+        (
+            ["--slice=v6e:2x2", "--slice=golden=v4:2x2x2"],
+            {"golden": "v4:2x2x2", "online": "v6e:2x2"},
+        ),
+    ],
+)
+def test_the_study_s_own_slices_hold_where_none_is_given(given, found, capsys):
+    words = ["study", "--gin_file=gin_configs/studies/summarization.gin"]
+    words += ["--gin.STUDY_DIR='/mnt/b/s'", "--gin.DATA_FILE='/d'", "--gin.SFT_DATA_FILE='/s'"]
+    assert main(["print", *given, "--", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for kind, name in found.items():
+        lines_of_kind = [
+            comment
+            for comment, command in zip(lines[::2], lines[1::2], strict=True)
+            if f"--gin_file=studies/paper/{kind}.gin" in command
+        ]
+        assert lines_of_kind and all(f", {name}, waits for" in line for line in lines_of_kind)
 
 
 def test_longer_offline_runs_are_told_of(capsys):

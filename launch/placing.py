@@ -1,0 +1,135 @@
+"""A study's stages, in an order that works, each with the slice that it runs on."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import gin
+
+from launch import options
+from pagap_jax.accelerators import Slice, parse_slice
+from pagap_jax.configuration import load_job, parse, parse_command_line
+from pagap_jax.errors import ConfigError
+from pagap_jax.study.plan import ControlledStudy, Stage, in_order, plans_of
+
+ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A stage and where it runs.
+
+    Attributes:
+        wave: those of one wave wait for none of each other.
+    """
+
+    stage: Stage
+    study_dir: str
+    wave: int
+    slice: Slice | None
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.stage)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line after `pagap`."""
+        return self.stage.argv(self.study_dir)
+
+    def name(self, prefix: str) -> str:
+        """The same whatever else the study comes to hold; unlike that of any other stage."""
+        return name_of(prefix, self.stage.name, self.kind)
+
+
+def kind_of(stage: Stage) -> str:
+    """'golden_policy': stages of a kind share a gin file."""
+    return PurePosixPath(stage.gin_file).stem
+
+
+def name_of(prefix: str, stage: str, kind: str) -> str:
+    """A name for a stage that engines take: 'tiny-3f9a1c-golden-policy'."""
+    digest = hashlib.sha256(stage.encode()).hexdigest()[:6]
+    text = f"{prefix}-{digest}-{kind.replace('_', '-')}"
+    return text[: options.LONGEST_NAME].rstrip("-")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What the gin files say.
+
+    Attributes:
+        slices: names of slices by kind of stage.
+        long_offline_runs: how many runs a seed its results will add.
+    """
+
+    study_dir: str
+    stages: list[Stage]
+    slices: dict[str, str]
+    long_offline_runs: int
+
+
+def read_study(words: Sequence[str]) -> Study:
+    """The study that a command line of `pagap` configures.
+
+    Raises:
+        ConfigError: as `pagap study` would; or it isn't a study.
+    """
+    command = parse_command_line(words)
+    if command.job != "study":
+        raise ConfigError(f"found the job {command.job!r} after --, expected study")
+    study = load_job(command.job)
+    parse(study, command.gin_files, command.gin_bindings, command.search_paths)
+    bound = gin.get_bindings("study")
+    fields = [field.name for field in dataclasses.fields(ControlledStudy) if field.name != "seed"]
+    plans = plans_of(bound["seeds"], **{name: bound.get(name) for name in fields})
+    stages = [stage for plan in plans for stage in plan.stages(bound["online"], bound["offline"])]
+    slices, long_runs = bound.get("slices") or {}, bound.get("long_offline_runs", 0)
+    return Study(bound["study_dir"], stages, slices, long_runs)
+
+
+def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:
+    """Each stage with its wave, wave by wave: what can run at once stands side by side."""
+    waves: dict[str, int] = {}
+    for stage in in_order(stages):
+        waves[stage.name] = 1 + max((waves[need] for need in stage.needs), default=0)
+    return sorted(
+        ((waves[stage.name], stage) for stage in in_order(stages)), key=lambda pair: pair[0]
+    )
+
+
+def place(study: Study, given: Sequence[tuple[str, Slice]], is_local: bool) -> list[Job]:
+    """The stages as jobs in order, each with its slice.
+
+    Args:
+        given: slices by kind instead of the study's; one for ANY_KIND replaces them all.
+
+    Raises:
+        ConfigError: a slice for a kind of stage that the study doesn't have, a stage without a
+            slice, or a folder that hosts of a pod don't share.
+    """
+    study_dir, kinds = study.study_dir, {kind_of(stage) for stage in study.stages}
+    slices = dict(given)
+    for kind in slices:
+        if kind not in (ANY_KIND, *kinds):
+            expected = ", ".join(sorted(kinds))
+            raise ConfigError(f"--slice: found the kind {kind!r}, expected one of {expected}")
+    if ANY_KIND not in slices:
+        slices = {kind: parse_slice(name) for kind, name in study.slices.items()} | slices
+    missing = sorted(kinds - set(slices)) if ANY_KIND not in slices else []
+    if not is_local and missing:
+        raise ConfigError(
+            f"--slice: found none for {', '.join(missing)}, expected KIND=SLICE for each, or one"
+            " SLICE for all others"
+        )
+    if not is_local and not study_dir.startswith("/"):
+        raise ConfigError(
+            f"STUDY_DIR: found {study_dir!r}, expected a folder that all hosts mount, as in"
+            " '/mnt/BUCKET/study': data sets are files, which no bucket is"
+        )
+    default = slices.get(ANY_KIND)
+    return [
+        Job(stage, study_dir, wave, slices.get(kind_of(stage), default))
+        for wave, stage in in_waves(study.stages)
+    ]
