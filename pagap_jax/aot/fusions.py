@@ -79,9 +79,12 @@ def _is_relaid(instruction: Instruction) -> bool:
 def _put(instruction: Instruction, fused: Computation) -> float:
     """Bytes that a fusion writes: of its results those in HBM, of updates in place the update."""
     root = next(i for i in fused.values() if i.is_root)
+    arrays = list(ARRAY.finditer(instruction.shape))
     results = root.operands if root.opcode == "tuple" else [root.name]
+    if len(results) != len(arrays):  # one operation that makes several arrays
+        return bytes_of(instruction.shape, on_chip=False)
     total = 0.0
-    for name, array in zip(results, ARRAY.finditer(instruction.shape), strict=True):
+    for name, array in zip(results, arrays, strict=True):
         made = fused[name]
         while made.opcode == "bitcast" or _is_relaid(made):
             made = fused[made.operands[0]]

@@ -90,6 +90,12 @@ FLAT = f"%flat.1 = f32[1,1024]{{1,0}} bitcast(%row)\n  %put = {ARRAY}"
             id="a result on the chip",
         ),
         pytest.param(
+            f"({ARRAY}, {VECTOR})",
+            f"ROOT %both = ({ARRAY}, {VECTOR}) sort(%stack, %row)",
+            2 * (STACK + ROW),
+            id="two arrays of one operation",
+        ),
+        pytest.param(
             VECTOR,
             f"%one = {VECTOR} fusion(%stack, %number), kind=kLoop, calls=%row_of\n"
             f"  ROOT %sum = {VECTOR} custom-call(%one, %stack)",
