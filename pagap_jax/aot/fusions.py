@@ -7,7 +7,8 @@ array in place writes the slice: a scan's stacked weights and saved activations 
 from pagap_jax.aot.hlo import ARRAY, Computation, Instruction, bytes_of
 
 # Which array of its shape an instruction makes that another one waits for.
-STARTS = {"copy-start": 0, "all-gather-start": 1, "collective-permute-start": 1}
+STARTS = {"copy-start": 0, "all-gather-start": 1, "collective-permute-start": 1, "slice-start": 1}
+SLICING = ("slice", "dynamic-slice", "gather", "slice-start")  # read what they make, of operand 0
 ALLOCATION = 'custom_call_target="AllocateBuffer"'  # makes room, and writes nothing
 
 
@@ -17,25 +18,23 @@ def hbm_bytes(
     """Of an instruction of the computation `around`."""
     if ALLOCATION in instruction.rest:
         return 0.0
-    opcode, operands = instruction.opcode, instruction.operands
+    opcode, operands, made = instruction.opcode, instruction.operands, instruction.shape
     if opcode in STARTS:  # its shape holds what it reads, too
-        arrays = list(ARRAY.finditer(instruction.shape))
-        written = bytes_of(arrays[STARTS[opcode]][0], on_chip=False)
-        return written + sum(_whole(operand, around) for operand in operands)
-    if opcode in ("dynamic-slice", "gather"):
-        return 2 * bytes_of(instruction.shape, on_chip=False)
+        made = list(ARRAY.finditer(made))[STARTS[opcode]][0]
+    written = bytes_of(made, on_chip=False)
+    if opcode in SLICING:
+        return written + (bytes_of(made) if _whole(operands[0], around) else 0.0)
     if opcode == "dynamic-update-slice":
         return 2 * _whole(operands[1], around)
     fused = computations.get(instruction.called("calls"))
     if fused is None:
-        written = bytes_of(instruction.shape, on_chip=False)
         return written + sum(_whole(operand, around) for operand in operands)
     read = sum(
         _taken(fused, number, computations)
         for number, operand in enumerate(operands)
         if _whole(operand, around)
     )
-    return read + _put(instruction, fused)
+    return read + _put(instruction, fused, computations)
 
 
 def _whole(operand: str, around: Computation) -> float:
@@ -59,11 +58,11 @@ def _taken(fused: Computation, number: int, computations: dict[str, Computation]
         return total
 
     def of_user(user: Instruction, place: int) -> float:
-        if place == 0 and user.opcode == "dynamic-slice":
+        if place == 0 and user.opcode in SLICING:
             return bytes_of(user.shape)
         if place == 0 and user.opcode == "dynamic-update-slice":
             return 0.0  # what isn't overwritten stays where it is
-        if user.opcode == "bitcast" or _is_relaid(user):
+        if user.opcode == "bitcast" or _is_relaid(user, computations):
             return of_users(user.name)
         inner = computations.get(user.called("calls"))
         return whole if inner is None else _taken(inner, place, computations)
@@ -71,12 +70,17 @@ def _taken(fused: Computation, number: int, computations: dict[str, Computation]
     return min(whole, of_users(parameter.name))
 
 
-def _is_relaid(instruction: Instruction) -> bool:
+def _is_relaid(instruction: Instruction, computations: dict[str, Computation]) -> bool:
     """Whether it only reads an array in another layout, and what is sliced of it later alone."""
-    return instruction.opcode == "fusion" and "output_to_operand_aliasing" in instruction.rest
+    if "output_to_operand_aliasing" not in instruction.rest:
+        return False
+    inner = computations.get(instruction.called("calls"), {})
+    return {i.opcode for i in inner.values()} <= {"parameter", "copy", "bitcast"}
 
 
-def _put(instruction: Instruction, fused: Computation) -> float:
+def _put(
+    instruction: Instruction, fused: Computation, computations: dict[str, Computation]
+) -> float:
     """Bytes that a fusion writes: of its results those in HBM, of updates in place the update."""
     root = next(i for i in fused.values() if i.is_root)
     arrays = list(ARRAY.finditer(instruction.shape))
@@ -86,7 +90,7 @@ def _put(instruction: Instruction, fused: Computation) -> float:
     total = 0.0
     for name, array in zip(results, arrays, strict=True):
         made = fused[name]
-        while made.opcode == "bitcast" or _is_relaid(made):
+        while made.opcode == "bitcast" or _is_relaid(made, computations):
             made = fused[made.operands[0]]
         in_place = made.opcode == "dynamic-update-slice" and "S(" not in array[0]
         total += bytes_of(fused[made.operands[1]].shape if in_place else array[0], on_chip=in_place)

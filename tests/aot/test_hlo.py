@@ -112,6 +112,12 @@ def entry(*lines):
         ("%x = (f32[1024]{0}, f32[4096]{0}) all-gather-start(%p), replica_groups={}", 5 * 4096),
         ("%x = f32[1024]{0} conditional(%p), branch_computations={%other, %other}", 8192),
         ("%x = f32[1024]{0} bitcast(%p)", 0),
+        ("%x = f32[16]{0} slice(%p), slice={[0:16]}", 128),
+        ("%x = f32[16]{0:S(1)} dynamic-slice(%p, %k), dynamic_slice_sizes={16}", 64),
+        (
+            "%x = ((f32[1024]{0}), f32[16]{0:S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[0:16]}",
+            64,
+        ),
     ],
 )
 def test_what_one_instruction_reads_and_writes(line, read_and_written):
