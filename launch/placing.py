@@ -60,13 +60,13 @@ class Study:
     """What the gin files say.
 
     Attributes:
-        slices: names of slices by kind of stage.
+        slices: by kind of stage.
         long_offline_runs: how many runs a seed its results will add.
     """
 
     study_dir: str
     stages: list[Stage]
-    slices: dict[str, str]
+    slices: dict[str, Slice]
     long_offline_runs: int
 
 
@@ -85,8 +85,8 @@ def read_study(words: Sequence[str]) -> Study:
     fields = [field.name for field in dataclasses.fields(ControlledStudy) if field.name != "seed"]
     plans = plans_of(bound["seeds"], **{name: bound.get(name) for name in fields})
     stages = [stage for plan in plans for stage in plan.stages(bound["online"], bound["offline"])]
-    slices, long_runs = bound.get("slices") or {}, bound.get("long_offline_runs", 0)
-    return Study(bound["study_dir"], stages, slices, long_runs)
+    slices = {kind: parse_slice(name) for kind, name in plans[0].slices.items()}
+    return Study(bound["study_dir"], stages, slices, bound.get("long_offline_runs", 0))
 
 
 def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:
@@ -116,7 +116,7 @@ def place(study: Study, given: Sequence[tuple[str, Slice]], is_local: bool) -> l
             expected = ", ".join(sorted(kinds))
             raise ConfigError(f"--slice: found the kind {kind!r}, expected one of {expected}")
     if ANY_KIND not in slices:
-        slices = {kind: parse_slice(name) for kind, name in study.slices.items()} | slices
+        slices = study.slices | slices
     missing = sorted(kinds - set(slices)) if ANY_KIND not in slices else []
     if not is_local and missing:
         raise ConfigError(

@@ -10,7 +10,7 @@ def table() -> str:
     lines = [HEADER, "|---|---|---|---|---|---|---|"]
     for name in ACCELERATORS:
         for one in slices(name):
-            hbm = f"{one.chips * one.accelerator.hbm:,.0f}"
+            hbm = f"{round(one.chips * one.accelerator.hbm, 2):,}"
             lines.append(
                 f"| `{one}` | {one.accelerator_type} | {one.accelerator.gke} | {one.hosts:,}"
                 f" | {one.chips:,} | {one.chips_per_host} | {hbm} |"

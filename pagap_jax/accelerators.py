@@ -119,7 +119,7 @@ def slices_of(text: str) -> list[Slice]:
         for part in text.split(",")
         for one in ([parse_slice(part)] if ":" in part else slices(part))
     ]
-    return sorted(found, key=lambda one: (one.chips, one.accelerator.hbm))
+    return sorted(dict.fromkeys(found), key=lambda one: (one.chips, one.accelerator.hbm))
 
 
 def parse_slice(text: str) -> Slice:

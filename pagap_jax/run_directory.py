@@ -36,7 +36,7 @@ class RunDirectory:
         Args:
             path: the folder.
             job: the job's name.
-            configuration: the job's, a line 'NAME = VALUE' a parameter, places left out.
+            configuration: the job's, a line 'NAME = VALUE' a parameter, without places and devices.
             parents: path of each artefact that the job reads, by role. Their fingerprints enter
                 this run's own, so a run notices when what it was made from has been made anew.
         """

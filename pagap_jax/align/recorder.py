@@ -32,7 +32,7 @@ class StreamRecorder:
         self._stream = stream
         self._dataset = dataset
         self._prompt_length = prompt_length
-        self._pending: list[tuple[int, Any]] = []
+        self._pending: list[tuple[int, Any]] = []  # steps and their records
 
     def resume(self, step: int) -> None:
         """Drops what was recorded of steps from `step` on."""
@@ -43,7 +43,14 @@ class StreamRecorder:
             if not file.name.endswith(".npz") or int(file.stem) > step:
                 file.unlink()
 
-    def add(self, step: int, record: tuple[np.ndarray | jax.Array, PairBatch]) -> None:
+    def add(self, step: int, record: tuple[jax.Array, PairBatch]) -> None:
+        """Keeps a step's prompts and pairs; on the devices those of the last step alone.
+
+        That of the step before is fetched while this one runs.
+        """
+        if self._pending:
+            before, made = self._pending.pop()
+            self._pending.append((before, jax.device_get(made)))
         self._pending.append((step, record))
 
     def flush(self) -> None:

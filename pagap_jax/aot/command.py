@@ -4,8 +4,9 @@ import argparse
 import copy
 import dataclasses
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
@@ -57,12 +58,15 @@ def run_command(argv: Sequence[str]) -> int:
         tried = slices_of(topology)
         said = {a.removeprefix("--gin.").partition("=")[0] for a in rest}
         found = search(read, tried, said, lambda line: print(line, file=sys.stderr))
+        if found is None:
+            print("on none of these slices it was worth a try", file=sys.stderr)
+            return TOO_LARGE
         slice_, reports, settings = found.slice, found.reports, found.settings
     else:
         slice_, settings = parse_slice(topology), {}
-        reports = list(compile_job(read({}), slice_))
+        reports = compile_job(read({}), slice_)
     fits = all(program.fits for program in reports)
-    helpful = [] if fits else advice(read, slice_, reports)
+    helpful = [] if fits else advice(lambda more: read({**settings, **more}), slice_, reports)
     shown = (reports, slice_, read(settings), settings, helpful)
     if options.json:
         print(report.as_json(*shown))
@@ -140,8 +144,13 @@ def _lengths(given: str | None) -> tuple[int, int]:
     return lengths["inputs"], lengths["targets"]
 
 
-def compile_job(job: Job, slice_: Slice) -> Iterator[Any]:
-    """A report of each of its programs."""
+def options_of(settings: Mapping[str, Any]) -> str:
+    """Macros as a shell takes them: --gin.NUM_PARTITIONS=2 ..."""
+    return shlex.join(f"--gin.{name}={value}" for name, value in settings.items())
+
+
+def compile_job(job: Job, slice_: Slice, all_programs: bool = True) -> list[Any]:
+    """A report of each of its programs; to the first that doesn't fit if not `all_programs`."""
     from pagap_jax.aot.compiling import compile_program
 
     shapes, programs = _programs(job, slice_)
@@ -150,8 +159,12 @@ def compile_job(job: Job, slice_: Slice) -> Iterator[Any]:
     if model is not None and model.remat_policy != "none":
         arguments = {**job.arguments, "model": dataclasses.replace(model, remat_policy="none")}
         _, plain = _programs(dataclasses.replace(job, arguments=arguments), slice_)
+    reports: list[Any] = []
     for program, without_remat in zip(programs, plain, strict=True):
-        yield compile_program(program, shapes, slice_, without_remat)
+        reports.append(compile_program(program, shapes, slice_, without_remat))
+        if not (all_programs or reports[-1].fits):
+            break
+    return reports
 
 
 def hold(job: Job, slice_: Slice) -> float:
@@ -189,12 +202,14 @@ def _parser() -> argparse.ArgumentParser:
         " need: memory by kind, FLOPs, collectives, least time. Folders needn't be there.",
         epilog="exit codes: 0 all fit, 3 one doesn't, 2 bad configuration",
     )
-    parser.add_argument("--topology", required=True, help="accelerator and slice: v6e:4x4")
+    parser.add_argument(
+        "--topology", required=True, help="accelerator and slice: v6e:4x4; to search, also v4,v6e"
+    )
     parser.add_argument(
         "--search",
         action="store_true",
-        help="tries slices from the smallest on, fully sharded, with more microbatches where"
-        " and recomputation where needed; --topology=v4,v6e for all of these, v6e:4x4 for that one",
+        help="tries slices from the smallest on, fully sharded, with microbatches"
+        " and recomputation of activations where needed",
     )
     parser.add_argument("--lengths", help="of prompts and responses in tokens: 1024,128")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

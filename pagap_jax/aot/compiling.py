@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import math
 import os
 import re
@@ -44,7 +45,7 @@ class Report:
         model_flops: the same without what is computed again.
         collectives: bytes by kind.
         seconds: estimates for its products, its HBM traffic and its collectives, each at the rate
-            that the chip has at best.
+            that the chip has at best; of a program that doesn't fit, for its products alone.
         compile_seconds: it took to compile, here.
     """
 
@@ -66,7 +67,16 @@ class Report:
     @property
     def flop_utilisation_bound(self) -> float:
         """Of the chip's FLOP/s, by the model's FLOPs, where nothing ever waits."""
-        return self.model_flops / self.flops * self.seconds["compute"] / self.step_seconds
+        compute = self.seconds["compute"] * self.model_flops / self.flops
+        return compute / self.step_seconds
+
+
+def require_compiler() -> None:
+    """Raises ConfigError where libtpu isn't installed."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise ConfigError(
+            "TPUs' compiler isn't here: `make pods` installs it into .tpu, for PYTHONPATH"
+        )
 
 
 @functools.cache
@@ -74,8 +84,9 @@ def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
     """The slice's chips, as the compiler describes them.
 
     Raises:
-        ConfigError: libtpu isn't installed.
+        ConfigError: libtpu isn't installed, or doesn't take the slice.
     """
+    require_compiler()
     for name, value in NOBODY_TO_ASK.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {}
@@ -91,8 +102,7 @@ def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"{slice_}: TPUs' compiler didn't take it ({str(error).splitlines()[0]}); `make pods`"
-            " installs it into .tpu, for PYTHONPATH"
+            f"{slice_}: TPUs' compiler didn't take it ({str(error).splitlines()[0]})"
         ) from error
     return list(topology.devices)
 
@@ -125,12 +135,12 @@ def compile_program(
             total += sum(held.values()) if beside else 0.0
             return Report(
                 program.name, False, _by_kind(held, program.caches, total), limit, flops,
-                model_flops, {}, _seconds(slice_.accelerator, flops, Traffic()),
+                model_flops, {}, {"compute": flops / slice_.accelerator.flops},
                 time.perf_counter() - start,
             )  # fmt: skip
     memory = compiled.memory_analysis()
-    # Arguments and results are in the peak. The sum of the sizes that are told beside it is a
-    # quarter more than what the compiler allocates (its own report, `xla_dump_to`, says).
+    # Arguments and results are in the peak. The sum of the sizes that are told beside it can be a
+    # third more than what the compiler allocates (by its own report, with `xla_dump_to`).
     total = float(memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes)
     # What the job holds beside this program's own arguments takes room as well.
     total += max(0.0, sum(held.values()) - memory.argument_size_in_bytes)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pagap_jax.accelerators import Slice
-from pagap_jax.aot.command import Job
+from pagap_jax.aot.command import Job, options_of
 from pagap_jax.aot.compiling import Report
 
 GIB = 2**30
@@ -70,16 +70,15 @@ def show(
     for kind in dict.fromkeys(kind for report in reports for kind in report.collectives):
         given = (report.collectives.get(kind, 0.0) for report in reports)
         table.add_row(f"{kind}, GB", *(f"{x / 1e9:.3f}" for x in given))
-    for kind in reports[0].seconds:
-        least = (report.seconds[kind] for report in reports)
-        table.add_row(f"{kind}, ms about", *(f"{x * 1e3:.1f}" for x in least))
-    table.add_row(
-        "model FLOP utilisation, at best", *(f"{r.flop_utilisation_bound:.0%}" for r in reports)
-    )
+    for kind in dict.fromkeys(kind for report in reports for kind in report.seconds):
+        least = (report.seconds.get(kind) for report in reports)
+        table.add_row(f"{kind}, ms about", *("" if x is None else f"{x * 1e3:.1f}" for x in least))
+    bounds = (f"{r.flop_utilisation_bound:.0%}" if r.fits else "" for r in reports)
+    table.add_row("model FLOP utilisation, at best", *bounds)
     table.add_row("compiled in, s", *(f"{report.compile_seconds:.0f}" for report in reports))
     console = Console(width=max(100, Console().width))
     console.print(table)
     if settings:
-        console.print("found: " + " ".join(f"--gin.{k}={v}" for k, v in settings.items()))
+        console.print("found: " + options_of(settings))
     for line in helpful:
         console.print(f"would help: {line}")

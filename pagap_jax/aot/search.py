@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from pagap_jax.accelerators import Slice
-from pagap_jax.aot.command import Job, compile_job, hold
-from pagap_jax.aot.compiling import Report, devices_of
+from pagap_jax.aot.command import Job, compile_job, hold, options_of
+from pagap_jax.aot.compiling import Report, require_compiler
 from pagap_jax.errors import ConfigError
 
 NEXT_TO_FULL = 0.97  # of HBM; a prediction beyond it isn't tried
@@ -27,55 +27,56 @@ class Found:
 
 def search(
     read: Read, slices: Sequence[Slice], said: Collection[str], say: Callable[[str], None]
-) -> Found:
-    """The first of the slices on which the job fits, with the settings that cost least.
+) -> Found | None:
+    """The first of the slices on which the job fits; the last that was tried if it fits on none.
 
-    Parameters are fully sharded, over as few partitions as leave each data shard a row. Where an
-    update is too large it is cut into microbatches, and if no number of them will do, its
-    activations are computed again.
+    Parameters are fully sharded, over as few partitions as leave each data shard a row. An update
+    that is too large is cut into 2, 4 or more microbatches; where no such number looks as if it
+    would do, its activations are computed again.
 
     Args:
         said: macros that the user sets himself, which stay.
-        say: is told of every attempt; each takes as long as a compilation.
+        say: is told of every slice and attempt; an attempt takes as long as a compilation.
 
-    Raises:
-        ConfigError: it fits on none.
+    Returns:
+        None if nothing was tried, because what a chip has to hold is too large for all of them.
     """
+    require_compiler()
+    tried: Found | None = None
     for slice_ in slices:
-        chosen = _spread(read, slice_, said)
+        chosen = _spread(read, slice_, said, say)
         while chosen is not None:
-            reports = _compile_while_they_fit(read(chosen), slice_)
-            say(f"{slice_} {_shown(chosen)}: {_sentence(reports)}")
+            tried = Found(slice_, chosen, compile_job(read(chosen), slice_, all_programs=False))
+            reports = tried.reports
+            say(f"{slice_} {options_of(chosen)}: {_sentence(reports)}")
             if reports[-1].fits:
-                return Found(slice_, chosen, reports)
+                return tried
             chosen = next(
                 (x for x in _with_less(read, chosen, reports[-1], said) if _room(read, x, slice_)),
                 None,
             )
-    raise ConfigError(f"the job fits on none of {', '.join(map(str, slices))}")
+    return tried
 
 
-def _compile_while_they_fit(job: Job, slice_: Slice) -> list[Report]:
-    reports: list[Report] = []
-    for report in compile_job(job, slice_):
-        reports.append(report)
-        if not report.fits:
-            break
-    return reports
-
-
-def _spread(read: Read, slice_: Slice, said: Collection[str]) -> Settings | None:
-    """How to spread the job over a slice; None if what it holds is too large already."""
-    devices_of(slice_, read({}).num_slices)  # what it refuses, no partitioning mends
-    partitions = 1
+def _spread(
+    read: Read, slice_: Slice, said: Collection[str], say: Callable[[str], None]
+) -> Settings | None:
+    """How to spread the job over a slice; None where that needs no compilation to fail."""
+    partitions, refusal = 1, "has too few rows for it"
     while partitions <= slice_.chips:
         settings = {"PARAMETER_PARTITIONING_DIMS": 2, "NUM_PARTITIONS": partitions}
         settings = {name: value for name, value in settings.items() if name not in said}
-        if _holds(read, settings, slice_) is not None:
-            return settings if _room(read, settings, slice_) else None
-        if "NUM_PARTITIONS" in said:
-            return None
-        partitions *= 2  # a batch that can't be spread so thinly
+        try:
+            held = hold(read(settings), slice_) / 2**30
+        except ConfigError as error:  # a batch that can't be spread so thinly, say
+            refusal = str(error)
+            partitions = slice_.chips + 1 if "NUM_PARTITIONS" in said else 2 * partitions
+            continue
+        if _room(read, settings, slice_):
+            return settings
+        refusal = f"has to hold {held:.1f} of {slice_.accelerator.hbm} GiB and works beside them"
+        break
+    say(f"{slice_}: {refusal}")
     return None
 
 
@@ -88,7 +89,7 @@ def _with_less(
     job = read(settings)
     if parts := fewest_microbatches(job, worst, said):
         yield settings | {"NUM_MICROBATCHES": parts}
-    if "REMAT_POLICY" not in settings and "REMAT_POLICY" not in said:
+    if job.arguments["model"].remat_policy == "none" and "REMAT_POLICY" not in said:
         yield {k: v for k, v in settings.items() if k != "NUM_MICROBATCHES"} | RECOMPUTING
 
 
@@ -129,7 +130,7 @@ def advice(read: Read, slice_: Slice, reports: Sequence[Report]) -> list[str]:
         candidates.append(({"FROZEN_DTYPE": "'bfloat16'"}, 0.0))
     if "optimizer" in worst.hbm:
         model, activations = job.arguments["model"], activation_bytes(job, worst)
-        if model.remat_policy == "none":  # one layer's are kept, and what goes into each
+        if model.remat_policy == "none":  # one layer's, and what goes into each
             layers = max(model.num_encoder_layers, model.num_decoder_layers)
             candidates.append((RECOMPUTING, activations * (1 - 1 / layers)))
         if number := job.arguments.get("num_microbatches"):
@@ -140,7 +141,7 @@ def advice(read: Read, slice_: Slice, reports: Sequence[Report]) -> list[str]:
         held = _holds(read, settings, slice_)
         if held is not None and (gain := before - held + estimated) > WORTH_SAYING:
             about = "about " if estimated else ""
-            saved.append((gain, f"{_shown(settings)}: {about}{gain / 2**30:.2f} GiB less"))
+            saved.append((gain, f"{options_of(settings)}: {about}{gain / 2**30:.2f} GiB less"))
     return [line for _, line in sorted(saved, reverse=True)[:3]]
 
 
@@ -161,10 +162,6 @@ def _room(read: Read, settings: Settings, slice_: Slice) -> bool:
     """Whether what a chip has to hold leaves room for anything else."""
     held = _holds(read, settings, slice_)
     return held is not None and held < NEXT_TO_FULL * slice_.accelerator.hbm * 2**30
-
-
-def _shown(settings: Settings) -> str:
-    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _sentence(reports: Sequence[Report]) -> str:

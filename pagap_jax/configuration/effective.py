@@ -2,7 +2,6 @@
 
 import enum
 import inspect
-import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ INJECTED = ("config_text", "run_job")
 # A macro that ends so says where something lies, not what it is: the same study in another
 # directory has the same fingerprints. What a path holds has a fingerprint of its own.
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
-# How a run is computed, not what: one that was preempted goes on on another slice.
-_HOW = re.compile(r"(^|/)make_mesh\.|\.(mesh_maker|remat_policy) ")
+# On which devices a run is computed, not what: one that was preempted goes on on another slice.
+DEVICES = "make_mesh"
 
 
 class Configuration:
@@ -28,13 +27,18 @@ class Configuration:
     def __init__(self, checked: Checked) -> None:
         self._checked = checked
 
-    def identity(self) -> str:
-        """What the job's numbers depend on: not where things lie, nor on what they are computed."""
-        places = [name for name in self._checked.macros if name.endswith(PLACES)]
-        lines = self.operative_config_text(places).splitlines(keepends=True)
-        return "".join(line for line in lines if not _HOW.search(line))
+    @property
+    def place_macros(self) -> tuple[str, ...]:
+        """Names of the macros that say where things lie."""
+        return tuple(name for name in self._checked.macros if name.endswith(PLACES))
 
-    def operative_config_text(self, exclude_keys: Collection[str] = ()) -> str:
+    def identity(self) -> str:
+        """What the job computes, up to rounding: not where things lie, nor on which devices."""
+        return self.operative_config_text(self.place_macros, with_devices=False)
+
+    def operative_config_text(
+        self, exclude_keys: Collection[str] = (), with_devices: bool = True
+    ) -> str:
         """Every parameter that the job and what it is given will see, one a line, sorted.
 
         Macros are filled in and literal defaults written out, so that two ways to say the same
@@ -42,9 +46,12 @@ class Configuration:
 
         Args:
             exclude_keys: macros to leave as %NAME, and 'configurable.parameter' keys to leave out.
+            with_devices: with how the work is spread over devices.
         """
         lines = []
         for (scope, _), (configurable, in_force) in self._checked.reached.items():
+            if configurable.name == DEVICES and not with_devices:
+                continue
             prefix = "".join(f"{part}/" for part in scope) + configurable.name
             for name, parameter in configurable.parameters.items():
                 key = f"{prefix}.{name}"

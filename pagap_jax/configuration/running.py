@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import parse
 from pagap_jax.jobs import JOBS
+from pagap_jax.processes import check_same
 
 
 def run_job(argv: Sequence[str]) -> None:
@@ -26,6 +27,8 @@ def run_job(argv: Sequence[str]) -> None:
     command = parse_command_line(argv)
     function = load_job(command.job)
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
+    # All of it, devices too: processes that spread a job differently wait for each other forever.
+    check_same("the settings", configuration.operative_config_text(configuration.place_macros))
     offered = {"config_text": configuration.identity(), "run_job": run_job}
     wanted = inspect.signature(function).parameters
     error = None

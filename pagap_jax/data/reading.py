@@ -1,9 +1,10 @@
 """Reads token pairs row by row, as they are asked for; without TensorFlow.
 
-A process of several asks for the rows of its own devices, and so reads and keeps no others.
+For training: a process of several asks for the rows of its own devices, and so reads no others.
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ from pagap_jax.data.stored import (
     TOKEN_COLUMNS,
     TokenPairs,
     read_metadata,
-    take,
 )
 from pagap_jax.errors import DataError
 
 _READ_CHUNK = 4096  # records parsed at a time: bounds memory beyond the arrays themselves
+Example = dict[str, Any]  # a row's columns, tokens without their padding
 
 
 class StoredPairs:
@@ -44,60 +45,56 @@ class StoredPairs:
         self.prompt_length: int = metadata["prompt_length"]
         self.response_length: int = metadata["response_length"]
         self._directory, self._split = os.fspath(directory), split
-        size = metadata["splits"][split]
         with np.load(os.path.join(self._directory, LENGTHS_FILE)) as lengths:
             self.prompt_lengths: np.ndarray = lengths[split]
-        widths = dict.fromkeys(TOKEN_COLUMNS, self.response_length) | {"prompt": self.prompt_length}
-        # Zeros take no memory until a row is put there.
-        tokens = {name: np.zeros((size, width), np.int32) for name, width in widths.items()}
-        scalars = {name: np.zeros(size, dtype) for name, dtype in SCALAR_COLUMNS.items()}
-        self._columns = TokenPairs(**tokens, **scalars)
-        self._is_read = np.zeros(size, bool)
         self._source: Any = None
+        self._known: dict[int, Example] = {}
 
     def __len__(self) -> int:
         """Number of pairs E."""
-        return len(self._is_read)
-
-    @property
-    def num_read(self) -> int:
-        """Rows that were read so far."""
-        return int(np.sum(self._is_read))
+        return len(self.prompt_lengths)
 
     def rows(self, indices: np.ndarray) -> TokenPairs:
-        """The pairs at `indices`, in that order.
+        """The pairs at `indices`, in that order. They are kept: the next epoch has them again.
 
         Raises:
             DataError: their bytes are spoilt.
         """
-        missing = np.unique(indices[~self._is_read[indices]])
-        for start in range(0, len(missing), _READ_CHUNK):
-            self._read(missing[start : start + _READ_CHUNK])
-        return take(self._columns, indices)
+        wanted = indices.tolist()
+        missing = [row for row in dict.fromkeys(wanted) if row not in self._known]
+        self._known.update(zip(missing, self._read(missing), strict=True))
+        return self._padded(len(wanted), (self._known[row] for row in wanted))
 
     def all(self) -> TokenPairs:
         """Every pair, in the order written."""
-        self.rows(np.arange(len(self)))
-        return self._columns
+        return self._padded(len(self), self._read(range(len(self))))
 
-    def _read(self, rows: np.ndarray) -> None:
+    def _read(self, rows: range | list[int]) -> Iterator[Example]:
         try:
             if self._source is None:
                 import tensorflow_datasets as tfds
 
                 builder = tfds.builder_from_directory(self._directory)
                 self._source = builder.as_data_source(self._split)
-            examples = self._source.__getitems__(rows.tolist())
-            for row, example in zip(rows, examples, strict=True):
-                for name in TOKEN_COLUMNS:
-                    getattr(self._columns, name)[row, : len(example[name])] = example[name]
-                for name in SCALAR_COLUMNS:
-                    getattr(self._columns, name)[row] = example[name]
+            for start in range(0, len(rows), _READ_CHUNK):
+                chunk = list(rows[start : start + _READ_CHUNK])
+                for example in self._source.__getitems__(chunk):
+                    yield {name: example[name] for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
         except Exception as error:  # array_record and TFDS raise what they like on spoilt bytes
             raise DataError(
                 f"{self._directory}: split {self._split!r} can't be read: {error}"
             ) from error
-        self._is_read[rows] = True
+
+    def _padded(self, number: int, examples: Iterable[Example]) -> TokenPairs:
+        widths = dict.fromkeys(TOKEN_COLUMNS, self.response_length) | {"prompt": self.prompt_length}
+        columns = {name: np.zeros((number, width), np.int32) for name, width in widths.items()}
+        columns |= {name: np.zeros(number, dtype) for name, dtype in SCALAR_COLUMNS.items()}
+        for row, example in enumerate(examples):
+            for name in TOKEN_COLUMNS:
+                columns[name][row, : len(example[name])] = example[name]
+            for name in SCALAR_COLUMNS:
+                columns[name][row] = example[name]
+        return TokenPairs(**columns)
 
 
 def read_token_pairs(directory: str | os.PathLike, split: str) -> TokenPairs:

@@ -76,13 +76,6 @@ def _expect_column(name: str, column: np.ndarray, dtype: type, rank: int, length
         )
 
 
-def take(pairs: TokenPairs, indices: np.ndarray) -> TokenPairs:
-    """The pairs at `indices`, in that order."""
-    return TokenPairs(
-        **{f.name: getattr(pairs, f.name)[indices] for f in dataclasses.fields(pairs)}
-    )
-
-
 def is_complete(directory: str | os.PathLike) -> bool:
     """Whether a finished data set lies in `directory` (its files aren't opened)."""
     return (_local(directory) / METADATA_FILE).is_file()

@@ -197,7 +197,11 @@ def compile_align_step(step: AlignStep, abstract, mesh):
 
     def align_step(state, batch, *others):  # by this name profiles and compilations tell of it
         state, metrics, pairs = step(state, batch, *others)
-        return state, metrics, (batch["prompt"], pairs)
+        return (
+            state,
+            metrics,
+            None if step.pair_source is offline_pairs else (batch["prompt"], pairs),
+        )
 
     return jax.jit(
         align_step,

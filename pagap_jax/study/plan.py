@@ -59,6 +59,7 @@ class ControlledStudy:
         given: folders that another study made, by stage; those stages aren't run, nor are what
             they alone need.
         settings: macros of all stages of a kind, by its gin file's name (partitioning, say).
+        slices: TPUs for them, {'golden': 'v5p:2x2x1'}, where `launch.study` starts them.
     """
 
     configs: str
@@ -70,6 +71,7 @@ class ControlledStudy:
     policy: Settings = dataclasses.field(default_factory=dict)
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def shared_stages(self) -> list[Stage]:
         """All that comes before the comparison, and the measures of π_sft and π_gold."""
@@ -173,6 +175,7 @@ class ControlledStudy:
         for what, keys, known in (
             ("given", self.given, {name for name in names if "/" not in name}),
             ("settings", self.settings, kinds),
+            ("slices", self.slices, kinds),
         ):
             if unknown := sorted({*keys} - known):
                 raise ConfigError(

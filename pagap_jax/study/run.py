@@ -77,7 +77,7 @@ def study(
     folder = Path(study_dir)
     plans = plans_of(
         seeds, configs=configs, name=name, study_dir=study_dir, data=data, sft_data=sft_data,
-        policy=policy, given=given, settings=settings,
+        policy=policy, given=given, settings=settings, slices=slices,
     )  # fmt: skip
     stages = [stage for plan in plans for stage in plan.stages(online, offline)]
     gates: list[Gate] = []

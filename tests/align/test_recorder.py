@@ -14,18 +14,9 @@ from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata
 from pagap_jax.errors import DataError
+from tests.fixtures.stored_pairs import LetterVocabulary
 
 BATCH, STEPS, PROMPT_LENGTH, REPORT = 3, 6, 4, {"method": "online"}
-
-
-class LetterVocabulary:
-    """Two letters for each id, without TensorFlow."""
-
-    vocab_size = 30
-
-    def decode(self, ids):
-        """What token ids are stored beside."""
-        return "".join(chr(97 + i) for i in ids if i > 1)
 
 
 def made_at(step):
@@ -56,6 +47,13 @@ def record(recorder, start, stop, flush_at):
         recorder.add(step, made_at(step))
         if step + 1 in flush_at:
             recorder.flush()
+
+
+def test_devices_keep_the_last_step_alone(recorder):
+    record(recorder, 0, 4, flush_at=())
+    kept = [jax.tree.leaves(made) for _, made in recorder._pending]
+    on_devices = [any(isinstance(x, jax.Array) for x in leaves) for leaves in kept]
+    assert on_devices == [False, False, False, True]
 
 
 def assert_complete(recorder):

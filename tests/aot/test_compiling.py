@@ -105,3 +105,14 @@ def test_a_search_finds_the_smallest_slice():
     report = compiled(*SFT, "--topology=v5e", "--search", "--gin.BATCH_SIZE=64")
     assert report["fits"] and report["topology"] == "v5e:1x1"
     assert report["settings"]["PARAMETER_PARTITIONING_DIMS"] == 2
+
+
+def test_recomputation_costs_flops_that_are_not_the_model_s():
+    """Utilisation is of the model's; and memory is never less than what goes in."""
+    sft = [*SFT, "--topology=v6e:1x1", "--gin.BATCH_SIZE=64"]
+    (plain,) = compiled(*sft)["programs"]
+    (full,) = compiled(*sft, "--gin.policy/T5Config.remat_policy='full'")["programs"]
+    assert plain["model_flops"] == plain["flops"] == full["model_flops"] < 0.9 * full["flops"]
+    for program in (plain, full):
+        held = sum(program["hbm"][kind] for kind in ("parameters", "optimizer", "batch"))
+        assert program["hbm"]["total"] > held and program["hbm"]["temporaries"] > 0

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from pagap_jax.accelerators import slices_of
+from pagap_jax.aot import search as searching
 from pagap_jax.aot.command import Job
 from pagap_jax.aot.compiling import Report
 from pagap_jax.aot.search import _with_less, activation_bytes, fewest_microbatches
@@ -14,8 +15,9 @@ from tests.fixtures.tiny import CONFIG
 GIB = 2.0**30
 
 
-def job(number=1, batch_size=16):
-    arguments = {"num_microbatches": number, "batch_size": batch_size, "model": CONFIG}
+def job(number=1, batch_size=16, remat_policy="none"):
+    model = dataclasses.replace(CONFIG, remat_policy=remat_policy)
+    arguments = {"num_microbatches": number, "batch_size": batch_size, "model": model}
     return Job("sft", arguments, 8, 4, 1, 1)
 
 
@@ -51,9 +53,13 @@ def test_no_microbatches_make_room_for_gradients():
     assert fewest_microbatches(job(), update(18.0, parameters=6.0), ()) is None
 
 
+def read(settings):
+    remat_policy = settings.get("REMAT_POLICY", "'none'").strip("'")
+    return job(settings.get("NUM_MICROBATCHES", 1), remat_policy=remat_policy)
+
+
 def tried(report, settings, said=()):
-    number = settings.get("NUM_MICROBATCHES", 1)
-    return list(_with_less(lambda _: job(number), settings, report, said))
+    return list(_with_less(read, settings, report, said))
 
 
 def test_microbatches_come_before_recomputation():
@@ -76,9 +82,55 @@ def test_nothing_helps_a_program_that_updates_nothing():
     assert tried(dataclasses.replace(report, hbm=hbm), {}) == []
 
 
+@pytest.fixture
+def compiler(monkeypatch):
+    """Stands for the compiler: what chips hold, what updates need, and what it was asked for."""
+    asked, held, needed = [], {}, {}
+
+    def compile_job(job, slice_, all_programs):
+        number = job.arguments["num_microbatches"]
+        key = (str(slice_), number, job.arguments["model"].remat_policy)
+        asked.append(key)
+        fits = needed.get(key, 99.0) <= slice_.accelerator.hbm
+        report = update(needed.get(key, 99.0) - 2.0, limit=slice_.accelerator.hbm)
+        return [dataclasses.replace(report, fits=fits)]
+
+    monkeypatch.setattr(searching, "require_compiler", lambda: None)
+    monkeypatch.setattr(searching, "compile_job", compile_job)
+    monkeypatch.setattr(searching, "hold", lambda job, slice_: held.get(str(slice_), 4.0) * GIB)
+    return asked, held, needed
+
+
+def test_a_search_goes_from_slice_to_slice_and_compiles_what_may_fit(compiler):
+    asked, held, needed = compiler
+    held["v5e:1x1"] = 15.5  # not worth a compilation
+    needed |= {
+        ("v6e:1x1", 1, "none"): 80.0, ("v6e:1x1", 4, "none"): 40.0, ("v6e:1x1", 1, "full"): 34.0,
+        ("v6e:1x1", 2, "full"): 32.0, ("v5e:2x2", 1, "none"): 20.0, ("v5e:2x2", 2, "none"): 15.0,
+    }  # fmt: skip
+    said = []
+    found = searching.search(read, slices_of("v5e,v6e"), (), said.append)
+    assert str(found.slice) == "v5e:2x2" and found.settings["NUM_MICROBATCHES"] == 2
+    assert found.reports[-1].fits and asked[-1] == ("v5e:2x2", 2, "none")
+    assert asked[0] == ("v6e:1x1", 1, "none") and ("v6e:1x1", 1, "full") in asked
+    assert len(set(asked)) == len(asked)  # nothing is compiled twice
+    assert said[0].startswith("v5e:1x1: has to hold 15.5 of 15.75 GiB")
+
+
+def test_a_search_that_finds_nothing_gives_its_last_attempt(compiler):
+    asked, held, _ = compiler
+    found = searching.search(read, slices_of("v5e:1x1,v6e:1x1"), (), lambda _: None)
+    assert str(found.slice) == "v6e:1x1" and not found.reports[-1].fits
+    held |= {"v5e:1x1": 20.0, "v6e:1x1": 40.0}
+    asked.clear()
+    assert searching.search(read, slices_of("v5e:1x1,v6e:1x1"), (), lambda _: None) is None
+    assert not asked
+
+
 def test_slices_of_several_generations_in_order():
     first = [str(one) for one in slices_of("v6e,v4,v5p,v5e")[:6]]
     assert first == ["v5e:1x1", "v6e:1x1", "v5e:2x2", "v4:2x2x1", "v6e:2x2", "v5p:2x2x1"]
+    assert len(slices_of("v5p:2x2x1,v5p")) == len(slices_of("v5p"))
     assert [str(one) for one in slices_of("v6e:4x4,v5p:2x2x1")] == ["v5p:2x2x1", "v6e:4x4"]
     with pytest.raises(ConfigError, match="found 'v9', expected one of v4"):
         slices_of("v4,v9")

@@ -54,3 +54,25 @@ def test_a_caller_cannot_spoil_the_next_batch():
     kept = first.copy()
     first[:] = -1
     np.testing.assert_array_equal(batches.batch_indices(8, 8, step=0, seed=0), kept)
+
+
+@pytest.mark.parametrize(
+    "maximum, buckets", [(1024, [256, 512, 768, 1024]), (512, [128, 256, 384, 512]),
+                         (192, [128, 192]), (300, [128, 256, 300]), (21, [21])]
+)  # fmt: skip
+def test_length_buckets(maximum, buckets):
+    found = [batches.length_bucket(length, maximum) for length in range(1, maximum + 1)]
+    assert sorted(set(found)) == buckets
+    assert all(length <= bucket for length, bucket in enumerate(found, start=1))
+    assert found == sorted(found)
+
+
+def test_trimming_cuts_padding_alone():
+    prompt = np.zeros((2, 512), np.int32)
+    prompt[0, :129], prompt[1, :5] = 3, 4
+    batch = {"prompt": prompt, "choice": np.array([1, 0])}
+    trimmed = batches.trim_prompts(batch)
+    assert trimmed["prompt"].shape == (2, 256)
+    np.testing.assert_array_equal(trimmed["prompt"], prompt[:, :256])
+    assert trimmed["choice"] is batch["choice"]
+    assert batches.trim_prompts({"prompt": prompt[1:]})["prompt"].shape == (1, 128)

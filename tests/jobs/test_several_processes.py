@@ -11,6 +11,7 @@ import pytest
 
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TOKEN_COLUMNS
+from pagap_jax.errors import ConfigError
 from pagap_jax.interop.opening import open_checkpoint
 from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
@@ -115,3 +116,13 @@ def test_rows_of_two_processes(folders, study):
         measured = {k: v for k, v in theirs.items() if isinstance(v, int | float)}
         for name, value in measured.items():
             np.testing.assert_allclose(ours[name], value, err_msg=name, **TOLERANCE)
+
+
+def test_processes_that_spread_a_job_differently_do_not_start(study, tmp_path):
+    plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
+    (argv,) = (s.argv(str(study.directory)) for s in plan.shared_stages() if s.job == "sft")
+    command = ["-m", "pagap_jax.main", *argv, f"--gin.MODEL_DIR={str(tmp_path / 'sft')!r}"]
+    own = [f"--gin.NUM_PARTITIONS={number}" for number in (1, 2)]
+    for said in toy.end(toy.launch(command, 2, 4, *own), ConfigError.exit_code):
+        assert "the settings of processes [1] isn't that of the first" in said
+    assert not (tmp_path / "sft").exists()

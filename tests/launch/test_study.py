@@ -213,6 +213,8 @@ def test_longer_offline_runs_are_told_of(capsys):
         (["tpu_vm", *MACHINES, "--slice=glod=v5e:2x4", "--", *ON_PODS], "found the kind 'glod'"),
         (["print", "--", "sft", "--gin_file=jobs/sft.gin"], "found the job 'sft' after --"),
         (["print", "--", *TINY, "--gin.STUDY_DIRR='x'"], "STUDY_DIRR"),
+        (["print", "--", *TINY, "--gin.study.slices={'goldn': 'v5p:2x2x1'}"], "found goldn"),
+        (["print", "--", *TINY, "--gin.study.slices={'golden': 'v5p:2x2x9'}"], "found '2x2x9'"),
     ),
 )
 def test_what_does_not_fit_is_refused(capsys, arguments, message):
