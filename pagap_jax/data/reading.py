@@ -87,7 +87,9 @@ class StoredPairs:
 
     def _padded(self, number: int, examples: Iterable[Example]) -> TokenPairs:
         widths = dict.fromkeys(TOKEN_COLUMNS, self.response_length) | {"prompt": self.prompt_length}
-        columns = {name: np.zeros((number, width), np.int32) for name, width in widths.items()}
+        columns: dict[str, Any] = {
+            name: np.zeros((number, width), np.int32) for name, width in widths.items()
+        }
         columns |= {name: np.zeros(number, dtype) for name, dtype in SCALAR_COLUMNS.items()}
         for row, example in enumerate(examples):
             for name in TOKEN_COLUMNS:

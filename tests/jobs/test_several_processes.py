@@ -4,6 +4,7 @@ The one device's are those of the toy study; the others read the same folders an
 """
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -54,6 +55,7 @@ def folders(study, tmp_path_factory):
                 ]
                 fault = Fault("metrics", CONTINUED, KILLED_AT)
                 assert toy.pagap(*again, fault=fault).returncode == -signal.SIGKILL
+                shutil.copy(folder / CONTINUED / "metrics.jsonl", folder)  # as it was then
                 jobs.append([*again, f"--gin.NUM_PARTITIONS={PARTITIONS}"])
         command = ["tests/fixtures/launched.py", json.dumps(jobs)]
         toy.end(toy.launch(command, processes, devices=8), 0)
@@ -78,12 +80,11 @@ def test_losses_and_parameters(run, launch, folders, study):
 
 def test_a_run_goes_on_on_other_devices(folders, study):
     """From its last checkpoint, with the batches and samples that it would have had."""
-    expected, found = (
-        toy.metrics(p) for p in (study.seed / toy.ONLINE, folders["2 x 4"] / CONTINUED)
-    )
-    assert [row["step"] for row in found] == [row["step"] for row in expected]
-    ours, theirs = ([row["loss"] for row in rows] for rows in (found, expected))
-    assert ours[:LAST_CHECKPOINT] == theirs[:LAST_CHECKPOINT]  # to the bit: they weren't repeated
+    folder = folders["2 x 4"]
+    before, found, whole = map(toy.metrics, (folder, folder / CONTINUED, study.seed / toy.ONLINE))
+    assert found[:LAST_CHECKPOINT] == before[:LAST_CHECKPOINT]  # they weren't repeated
+    assert [row["step"] for row in found] == [row["step"] for row in whole]
+    ours, theirs = ([row["loss"] for row in rows] for rows in (found, whole))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 
 
