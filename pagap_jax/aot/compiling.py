@@ -28,9 +28,11 @@ NOBODY_TO_ASK = {
     # Nothing here uses a TPU: compilations may run beside each other, and after a killed one.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-# Two ways in which the compiler refuses: all that is needed, or what is beside the arguments.
-_USED = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
-_BESIDE = re.compile(r"temporaries \(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
+# Two ways in which the compiler refuses; arguments and results are among what it calls temporaries.
+_REFUSALS = (
+    re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm"),
+    re.compile(r"temporaries \(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)"),
+)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -127,12 +129,11 @@ def compile_program(
         try:
             compiled = traced.lower().compile()
         except jax.errors.JaxRuntimeError as error:
-            beside = _BESIDE.search(str(error))
-            used = beside or _USED.search(str(error))
+            used = next((x for x in (r.search(str(error)) for r in _REFUSALS) if x), None)
             if used is None:
                 raise
             total, limit = (float(used[i]) * _UNITS[used[i + 1]] for i in (1, 3))
-            total += sum(held.values()) if beside else 0.0
+            total += max(0.0, sum(held.values()) - bytes_on_a_chip(program.arguments))
             return Report(
                 program.name, False, _by_kind(held, program.caches, total), limit, flops,
                 model_flops, {}, {"compute": flops / slice_.accelerator.flops},

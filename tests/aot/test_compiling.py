@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_exit_3():
     report = compiled(*sizes, "--topology=v5e:2x2", "--lengths=64,8", exit_code=3)
     (program,) = report["programs"]
     assert not report["fits"] and program["hbm"]["total"] > program["limit"]
-    assert report["would_help"][0].startswith("PARAMETER_PARTITIONING_DIMS=2: ")
+    assert report["would_help"][0].startswith("--gin.PARAMETER_PARTITIONING_DIMS=2: ")
 
 
 def test_a_search_finds_the_smallest_slice():

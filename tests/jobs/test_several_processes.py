@@ -25,7 +25,7 @@ OTHERS = ("d_golden", "golden_responses", f"rows/{toy.ONLINE}")
 LAUNCHES = {"1 x 8": (1, TRAINED), "2 x 4": (2, (*TRAINED, *OTHERS))}
 D_ONLINE = f"{toy.ONLINE}/d_online"
 CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 4
-KILLED_AT, LAST_CHECKPOINT = 10, 8
+KILLED_AT, LAST_CHECKPOINT = 10, 4  # the one of step 8 may not be whole by then
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 
 
