@@ -76,9 +76,10 @@ def show(
     bounds = (f"{r.flop_utilisation_bound:.0%}" if r.fits else "" for r in reports)
     table.add_row("model FLOP utilisation, at best", *bounds)
     table.add_row("compiled in, s", *(f"{report.compile_seconds:.0f}" for report in reports))
+    fits = all(report.fits for report in reports)
     console = Console(width=max(100, Console().width))
     console.print(table)
     if settings:
-        console.print("found: " + options_of(settings))
+        console.print(("found: " if fits else "tried: ") + options_of(settings))
     for line in helpful:
         console.print(f"would help: {line}")

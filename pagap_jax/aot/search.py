@@ -18,7 +18,7 @@ Read = Callable[[Settings], Job]  # the job with some macros set
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A slice, the settings with which the job fits on it, and what it then needs."""
+    """A slice, the settings that were tried on it last, and what the job then needs."""
 
     slice: Slice
     settings: Settings
@@ -52,7 +52,11 @@ def search(
             if reports[-1].fits:
                 return tried
             chosen = next(
-                (x for x in _with_less(read, chosen, reports[-1], said) if _room(read, x, slice_)),
+                (
+                    less
+                    for less in _with_less(read, chosen, reports[-1], said)
+                    if _leaves_room(_holds(read, less, slice_), slice_)
+                ),
                 None,
             )
     return tried
@@ -67,14 +71,15 @@ def _spread(
         settings = {"PARAMETER_PARTITIONING_DIMS": 2, "NUM_PARTITIONS": partitions}
         settings = {name: value for name, value in settings.items() if name not in said}
         try:
-            held = hold(read(settings), slice_) / 2**30
+            held = hold(read(settings), slice_)
         except ConfigError as error:  # a batch that can't be spread so thinly, say
             refusal = str(error)
             partitions = slice_.chips + 1 if "NUM_PARTITIONS" in said else 2 * partitions
             continue
-        if _room(read, settings, slice_):
+        if _leaves_room(held, slice_):
             return settings
-        refusal = f"has to hold {held:.1f} of {slice_.accelerator.hbm} GiB and works beside them"
+        limit = slice_.accelerator.hbm
+        refusal = f"has to hold {held / 2**30:.1f} of {limit} GiB and works beside them"
         break
     say(f"{slice_}: {refusal}")
     return None
@@ -158,9 +163,8 @@ def _holds(read: Read, settings: Settings, slice_: Slice) -> float | None:
         return None
 
 
-def _room(read: Read, settings: Settings, slice_: Slice) -> bool:
-    """Whether what a chip has to hold leaves room for anything else."""
-    held = _holds(read, settings, slice_)
+def _leaves_room(held: float | None, slice_: Slice) -> bool:
+    """Whether the bytes that a chip has to hold leave room for anything else."""
     return held is not None and held < NEXT_TO_FULL * slice_.accelerator.hbm * 2**30
 
 
