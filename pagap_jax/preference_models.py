@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Int
 
 from pagap_jax.array_types import (
     Array,
@@ -20,6 +21,7 @@ from pagap_jax.data.composer import compose_preference_input
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.losses.preference import symmetric_probability
 from pagap_jax.model.transformer import Transformer
+from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN
 
 Params = Any
 
@@ -32,6 +34,7 @@ class Judgement:
     log_odds_ab: PerPair  # with a shown first, that the first is preferred
     log_odds_ba: PerPair  # with b shown first, that the first is preferred
     prompt_truncated: PerPairMask  # the prompt lost its beginning for want of room
+    choice: Int[Array, " B"]  # 0: a, 1: b, -1: a tie, or both are the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,7 @@ class PreferenceModel:
     def compose(self, prompt, response_a, response_b):
         """This model's input for prompts and responses given as ids.
 
-        As long as `input_length`, or shorter where prompts are padded to less (`trim_prompts`):
+        As long as `input_length`, or shorter where prompts are padded to less (`read_batch`):
         then all of them fit in.
         """
         needed = 2 + prompt.shape[1] + response_a.shape[1] + response_b.shape[1]
@@ -121,9 +124,17 @@ class PreferenceModel:
             jnp.concatenate([ab.segments, ba.segments]),
         )
         log_odds_ab, log_odds_ba = jnp.split(log_odds, 2)
+        probability = symmetric_probability(log_odds_ab, log_odds_ba)
         return Judgement(
-            symmetric_probability(log_odds_ab, log_odds_ba),
+            probability,
             log_odds_ab,
             log_odds_ba,
             ab.prompt_truncated,
+            choose(probability, response_a, response_b),
         )
+
+
+def choose(probability: PerPair, response_a: ResponseTokens, response_b: ResponseTokens):
+    """int32[B]: 0 where P(a preferred) is above ½, 1 below; -1 at ½ or where both are the same."""
+    same = jnp.all(response_a == response_b, axis=1) | (probability == 0.5)
+    return jnp.where(same, CHOICE_UNKNOWN, jnp.where(probability > 0.5, CHOICE_A, CHOICE_B))

@@ -10,7 +10,7 @@ import pytest
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.losses.preference import symmetric_probability
 from pagap_jax.model.transformer import Transformer
-from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.preference_models import PreferenceModel, choose
 from tests.fixtures import t5x
 from tests.fixtures.tiny import CONFIG, JUDGE, SPECIAL, pair_batch, random_params, random_tokens
 
@@ -47,6 +47,20 @@ def test_equal_responses_tie(model):
     params = random_params(model.transformer.config)
     same = judge(model, params, BATCH["prompt"], PAIR[0], PAIR[0])
     np.testing.assert_allclose(same.probability, 0.5, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(same.choice, np.full(len(PAIR[0]), -1))
+
+
+def test_choices_are_the_signs(model):
+    shown = judge(model, random_params(model.transformer.config), BATCH["prompt"], *PAIR)
+    assert (PAIR[0] != PAIR[1]).any(axis=1).all()
+    np.testing.assert_array_equal(shown.choice, shown.probability < 0.5)
+
+
+def test_choose_takes_the_sign_and_leaves_out_ties():
+    a = np.array([[2, 1], [2, 1], [2, 1], [2, 1]], np.int32)
+    b = np.array([[3, 1], [3, 1], [3, 1], [2, 1]], np.int32)
+    probability = np.array([0.7, 0.3, 0.5, 0.9], np.float32)
+    np.testing.assert_array_equal(choose(probability, a, b), [0, 1, -1, -1])
 
 
 def test_log_odds_are_two_logits_of_the_first_decoder_token():

@@ -67,10 +67,3 @@ def length_bucket(length: int, maximum: int) -> int:
 def whole_tiles(length: int) -> int:
     """A length in tokens, rounded up to whole tiles."""
     return -(-length // TILE) * TILE
-
-
-def trim_prompts(batch: Columns) -> Columns:
-    """The batch with its column 'prompt' cut to the bucket of its longest prompt."""
-    prompt = batch["prompt"]
-    longest = int(np.max(np.count_nonzero(prompt, axis=1)))
-    return {**batch, "prompt": prompt[:, : length_bucket(longest, prompt.shape[1])]}

@@ -1,108 +1,188 @@
 """Reads token pairs row by row, as they are asked for; without TensorFlow.
 
-For training: a process of several asks for the rows of its own devices, and so reads no others.
+A process of several asks for the rows of its own devices, and so reads no others.
 """
 
+import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from pagap_jax.data.batches import Columns, length_bucket
 from pagap_jax.data.stored import (
-    LENGTHS_FILE,
+    ROWS_FILE,
     SCALAR_COLUMNS,
     TOKEN_COLUMNS,
     TokenPairs,
     read_metadata,
+    rows_key,
 )
 from pagap_jax.errors import DataError
 
 _READ_CHUNK = 4096  # records parsed at a time: bounds memory beyond the arrays themselves
-Example = dict[str, Any]  # a row's columns, tokens without their padding
 
 
-class StoredPairs:
-    """One split of a data set.
+class _Split:
+    """Examples by number. They are kept, without padding: the next epoch has them again."""
+
+    def __init__(self, directory: str, name: str):
+        self._directory, self._name = directory, name
+        self._source: Any = None
+        self.read: dict[int, dict[str, Any]] = {}
+
+    def examples(self, numbers: list[int]) -> Iterator[dict[str, Any]]:
+        missing = [number for number in dict.fromkeys(numbers) if number not in self.read]
+        try:
+            for start in range(0, len(missing), _READ_CHUNK):
+                chunk = missing[start : start + _READ_CHUNK]
+                for number, found in zip(chunk, self._opened().__getitems__(chunk), strict=True):
+                    self.read[number] = {name: found[name] for name in TOKEN_COLUMNS}
+        except Exception as error:  # array_record and TFDS raise what they like on spoilt bytes
+            raise DataError(
+                f"{self._directory}: split {self._name!r} can't be read: {error}"
+            ) from error
+        return (self.read[number] for number in numbers)
+
+    def _opened(self) -> Any:
+        if self._source is None:
+            import tensorflow_datasets as tfds
+
+            builder = tfds.builder_from_directory(self._directory)
+            self._source = builder.as_data_source(self._name)
+        return self._source
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredColumn:
+    """A column of tokens, int32[E, width], of which rows are read when they are asked for.
+
+    Indexed as an array is: a slice is a view, which reads nothing; rows by number are read.
 
     Attributes:
-        prompt_length: P and response_length: R, what rows are padded to.
-        prompt_lengths: int32[E], tokens of each prompt; known without reading any.
+        numbers: int[E], of the rows in the split.
+        lengths: int32[E], tokens of each row; known without reading any.
+        width: in tokens, what rows are padded to.
     """
 
-    def __init__(self, directory: str | os.PathLike, split: str):
-        """Opens it.
+    split: _Split
+    name: str
+    numbers: np.ndarray
+    lengths: np.ndarray
+    width: int
 
-        Raises:
-            DataError: no complete data set there, no such split, or a file is missing or cut.
-        """
-        metadata = read_metadata(directory)
-        if split not in metadata["splits"]:
-            raise DataError(
-                f"{directory}: found splits {sorted(metadata['splits'])}, expected {split!r} among"
-                " them"
-            )
-        self.prompt_length: int = metadata["prompt_length"]
-        self.response_length: int = metadata["response_length"]
-        self._directory, self._split = os.fspath(directory), split
-        with np.load(os.path.join(self._directory, LENGTHS_FILE)) as lengths:
-            self.prompt_lengths: np.ndarray = lengths[split]
-        self._source: Any = None
-        self._known: dict[int, Example] = {}
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.numbers), self.width
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def view(self, rows: slice | np.ndarray) -> "StoredColumn":
+        """Those rows alone; none is read yet."""
+        numbers, lengths = self.numbers[rows], self.lengths[rows]
+        return dataclasses.replace(self, numbers=numbers, lengths=lengths)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Raises DataError where the rows' bytes are spoilt."""
+        if isinstance(rows, slice):
+            return self.view(rows)
+        numbers = self.numbers[rows].tolist()
+        tokens = np.zeros((len(numbers), self.width), np.int32)
+        for row, example in enumerate(self.split.examples(numbers)):
+            tokens[row, : len(example[self.name])] = example[self.name]
+        return tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredPairs:
+    """One split of a data set: `TokenPairs` whose tokens are read when they are asked for."""
+
+    prompt: StoredColumn
+    response_a: StoredColumn
+    response_b: StoredColumn
+    choice: np.ndarray
+    true_choice: np.ndarray
+    probability: np.ndarray
+    step: np.ndarray
 
     def __len__(self) -> int:
         """Number of pairs E."""
-        return len(self.prompt_lengths)
+        return len(self.prompt)
 
-    def rows(self, indices: np.ndarray) -> TokenPairs:
-        """The pairs at `indices`, in that order. They are kept: the next epoch has them again.
+    def view(self, rows: slice | np.ndarray) -> "StoredPairs":
+        """Those pairs alone; none is read yet."""
+        tokens = {name: getattr(self, name).view(rows) for name in TOKEN_COLUMNS}
+        return StoredPairs(**tokens, **{name: getattr(self, name)[rows] for name in SCALAR_COLUMNS})
 
-        Raises:
-            DataError: their bytes are spoilt.
-        """
-        wanted = indices.tolist()
-        missing = [row for row in dict.fromkeys(wanted) if row not in self._known]
-        self._known.update(zip(missing, self._read(missing), strict=True))
-        return self._padded(len(wanted), (self._known[row] for row in wanted))
+    def whole(self) -> TokenPairs:
+        """All of them, read."""
+        every = np.arange(len(self))
+        return TokenPairs(**{name: column[every] for name, column in columns(self).items()})
 
-    def all(self) -> TokenPairs:
-        """Every pair, in the order written."""
-        return self._padded(len(self), self._read(range(len(self))))
 
-    def _read(self, rows: range | list[int]) -> Iterator[Example]:
-        try:
-            if self._source is None:
-                import tensorflow_datasets as tfds
+Column = np.ndarray | StoredColumn
 
-                builder = tfds.builder_from_directory(self._directory)
-                self._source = builder.as_data_source(self._split)
-            for start in range(0, len(rows), _READ_CHUNK):
-                chunk = list(rows[start : start + _READ_CHUNK])
-                for example in self._source.__getitems__(chunk):
-                    yield {name: example[name] for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
-        except Exception as error:  # array_record and TFDS raise what they like on spoilt bytes
-            raise DataError(
-                f"{self._directory}: split {self._split!r} can't be read: {error}"
-            ) from error
 
-    def _padded(self, number: int, examples: Iterable[Example]) -> TokenPairs:
-        widths = dict.fromkeys(TOKEN_COLUMNS, self.response_length) | {"prompt": self.prompt_length}
-        columns: dict[str, Any] = {
-            name: np.zeros((number, width), np.int32) for name, width in widths.items()
-        }
-        columns |= {name: np.zeros(number, dtype) for name, dtype in SCALAR_COLUMNS.items()}
-        for row, example in enumerate(examples):
-            for name in TOKEN_COLUMNS:
-                columns[name][row, : len(example[name])] = example[name]
-            for name in SCALAR_COLUMNS:
-                columns[name][row] = example[name]
-        return TokenPairs(**columns)
+def open_token_pairs(directory: str | os.PathLike, split: str) -> StoredPairs:
+    """One split of a data set, of which no row is read yet.
+
+    Raises:
+        DataError: no complete data set there, no such split, or a file is missing or cut.
+    """
+    metadata = read_metadata(directory)
+    if split not in metadata["splits"]:
+        raise DataError(
+            f"{directory}: found splits {sorted(metadata['splits'])}, expected {split!r} among them"
+        )
+    with np.load(os.path.join(directory, ROWS_FILE)) as file:
+        known = {name: file[rows_key(split, name)] for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
+    examples, numbers = _Split(os.fspath(directory), split), np.arange(metadata["splits"][split])
+    widths = dict.fromkeys(TOKEN_COLUMNS, metadata["response_length"])
+    widths["prompt"] = metadata["prompt_length"]
+    tokens: dict[str, Any] = {
+        name: StoredColumn(examples, name, numbers, known.pop(name), width)
+        for name, width in widths.items()
+    }
+    return StoredPairs(**tokens, **known)
 
 
 def read_token_pairs(directory: str | os.PathLike, split: str) -> TokenPairs:
     """Reads one split into padded columns, in the order written.
 
     Raises:
-        DataError: as `StoredPairs`.
+        DataError: as `open_token_pairs`, or bytes are spoilt.
     """
-    return StoredPairs(directory, split).all()
+    return open_token_pairs(directory, split).whole()
+
+
+def columns(pairs: TokenPairs | StoredPairs) -> dict[str, Any]:
+    """Pairs as a dictionary of columns, which is what a jitted function takes."""
+    return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
+
+
+def token_lengths(column: Column) -> np.ndarray:
+    """int[E]: tokens of each row."""
+    if isinstance(column, StoredColumn):
+        return column.lengths
+    return np.count_nonzero(column, axis=1)
+
+
+def read_batch(from_columns: Mapping[str, Column], rows: np.ndarray, mine: np.ndarray) -> Columns:
+    """The columns' rows, prompts cut to the bucket of their longest.
+
+    Args:
+        rows: int[B], which, in the batch's order.
+        mine: bool[B], those that this process's devices hold. The others aren't read: they are
+            zeros, which `put_batch` puts nowhere.
+    """
+    batch = {}
+    for name, column in from_columns.items():
+        read = column[rows[mine]]
+        batch[name] = np.zeros((len(rows), *read.shape[1:]), read.dtype)
+        batch[name][mine] = read
+    prompt = from_columns["prompt"]
+    longest = int(np.max(token_lengths(prompt)[rows]))
+    batch["prompt"] = batch["prompt"][:, : length_bucket(longest, prompt.shape[1])]
+    return batch

@@ -20,9 +20,9 @@ from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 
 DATASET_NAME = "token_pairs"
-LENGTHS_FILE = "prompt_lengths.npz"  # in tokens, an array a split: of rows that nobody reads
+ROWS_FILE = "rows.npz"  # of every row, read or not: lengths of its tokens, and its scalars
 METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TOKEN_COLUMNS = ("prompt", "response_a", "response_b")
 SCALAR_COLUMNS = {
@@ -125,8 +125,12 @@ def write_token_pairs(
     shutil.rmtree(writing, ignore_errors=True)  # of a write that was killed
     writing.mkdir(parents=True)
     _write_tfds(writing, splits, vocabulary)
-    lengths = {split: np.count_nonzero(pairs.prompt, axis=1) for split, pairs in splits.items()}
-    np.savez(writing / LENGTHS_FILE, **{k: x.astype(np.int32) for k, x in lengths.items()})
+    rows = {
+        rows_key(split, name): column
+        for split, pairs in splits.items()
+        for name, column in _known_of_rows(pairs).items()
+    }
+    np.savez(writing / ROWS_FILE, **rows)
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "prompt_length": min(widths)[0],
@@ -142,6 +146,17 @@ def write_token_pairs(
         os.replace(writing / name, directory / name)
     writing.rmdir()
     write_atomically(directory / METADATA_FILE, (json.dumps(metadata, indent=2) + "\n").encode())
+
+
+def rows_key(split: str, column: str) -> str:
+    """The name of an array in the file of what is known of rows."""
+    return f"{split}/{column}"
+
+
+def _known_of_rows(pairs: TokenPairs) -> dict[str, Any]:
+    tokens = {name: getattr(pairs, name) for name in TOKEN_COLUMNS}
+    lengths = {k: np.count_nonzero(ids, axis=1).astype(np.int32) for k, ids in tokens.items()}
+    return lengths | {name: getattr(pairs, name) for name in SCALAR_COLUMNS}
 
 
 def describe_vocabulary(vocabulary: Any) -> dict[str, Any]:

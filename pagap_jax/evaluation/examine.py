@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.align.online import choose
+from pagap_jax.data.reading import StoredPairs
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.evaluation.batching import compile_for, compile_sampler, map_batches
 from pagap_jax.evaluation.classification import classify, log_prob_shift, score_pairs
@@ -37,8 +37,8 @@ class Examination:
     reference: Any
     golden: Judge
     proxy: Judge
-    golden_responses: TokenPairs
-    golden_pairs: TokenPairs
+    golden_responses: StoredPairs | TokenPairs
+    golden_pairs: StoredPairs | TokenPairs
     kl_prompts: int
     sampling: SamplingMethod
     mesh: Mesh
@@ -83,8 +83,6 @@ class Examination:
             :, 0
         ]
         own = {"prompt": prompt[few], "response_a": first[few], "response_b": second[few]}
-        own_judged = self.golden(**own).probability
-        own_choice = np.asarray(choose(own_judged, own["response_a"], own["response_b"]))
         data = self.golden_pairs
         names = ("prompt", "response_a", "response_b")
         data_scores = over(functions.scores, both, {name: getattr(data, name) for name in names})
@@ -94,7 +92,9 @@ class Examination:
             **win_rate_fields(self.golden(prompt, first, golden_response).probability),
             "proxy_win_rate": win_rate(self.proxy(prompt, first, golden_response).probability).rate,
             **classification_fields(data_scores, data.choice),
-            **self_classification_fields(over(functions.scores, both, own), own_choice),
+            **self_classification_fields(
+                over(functions.scores, both, own), self.golden(**own).choice
+            ),
             **sample_fields(first),
         }
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.align.online import choose
+from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.preference_models import Judgement, PreferenceModel
@@ -36,18 +36,13 @@ class Judge:
     def compiled(cls, model: PreferenceModel, params: Any, mesh: Mesh, batch_size: int) -> "Judge":
         return cls(compile_judge(model, mesh), params, mesh, batch_size)
 
-    def __call__(
-        self, prompt: np.ndarray, response_a: np.ndarray, response_b: np.ndarray
-    ) -> Judgement:
+    def __call__(self, prompt: Column, response_a: Column, response_b: Column) -> Judgement:
         """Judges (a, b) of every row in both orders; columns as long as the data, on the host."""
         columns = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
         return map_batches(self.function, (self.params,), columns, self.mesh, self.batch_size)
 
 
-def label_pairs(judge: Judge, pairs: TokenPairs) -> tuple[TokenPairs, Judgement]:
+def labelled(pairs: TokenPairs, judged: Judgement) -> TokenPairs:
     """The pairs with a preference model's choices: the sign of r(x, a, b) − r(x, b, a) (App. A)."""
-    judged = judge(pairs.prompt, pairs.response_a, pairs.response_b)
-    choice = np.asarray(choose(judged.probability, pairs.response_a, pairs.response_b))
     probability = np.asarray(judged.probability, np.float32)
-    labelled = dataclasses.replace(pairs, choice=choice.astype(np.int8), probability=probability)
-    return labelled, judged
+    return dataclasses.replace(pairs, choice=judged.choice.astype(np.int8), probability=probability)

@@ -106,7 +106,7 @@ def align(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh, num_microbatches)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        policy = build_policy(model, vocabulary, pairs.response_length)
+        policy = build_policy(model, vocabulary, pairs.response_a.width)
         source, judge_params = open_source(online, policy, vocabulary, mesh, frozen_dtype)
         step = AlignStep(
             policy, source, AlignmentLoss(loss), Reduction(reduction), optimizer, num_microbatches
@@ -139,7 +139,7 @@ def align(
             "method": method, "loss": loss, "reduction": reduction, "beta": beta,
             "learning_rate": learning_rate.peak, "train_steps": loop.train_steps, "seed": seed,
         }  # fmt: skip
-        recorder = StreamRecorder(run.path / "stream", run.path / "d_online", pairs.prompt_length)
+        recorder = StreamRecorder(run.path / "stream", run.path / "d_online", pairs.prompt.width)
 
         def fresh_state():
             # Not kept beyond this where no step needs it: its memory is the policy's.

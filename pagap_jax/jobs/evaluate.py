@@ -77,8 +77,8 @@ def evaluate(
             raise ConfigError(f"{policy_dir} holds no finished run of a policy")
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
-        responses = open_pairs(golden_responses_dir, "train", vocabulary).all()
-        policy = build_policy(model, vocabulary, responses.response_a.shape[1])
+        responses = open_pairs(golden_responses_dir, "train", vocabulary)
+        policy = build_policy(model, vocabulary, responses.response_a.width)
         abstract = abstract_params(policy.transformer, mesh)
 
         def judge(config: T5Config, checkpoint: str, input_length: int) -> Judge:

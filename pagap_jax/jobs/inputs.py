@@ -1,14 +1,13 @@
 """What jobs open before they work: pairs that fit vocabulary and model, and their batches."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.batches import Columns, batch_indices, length_bucket
-from pagap_jax.data.reading import StoredPairs
-from pagap_jax.data.stored import TokenPairs, describe_vocabulary, read_metadata
+from pagap_jax.data.batches import Columns, batch_indices
+from pagap_jax.data.reading import StoredPairs, columns, open_token_pairs, read_batch
+from pagap_jax.data.stored import describe_vocabulary, read_metadata
 from pagap_jax.data.vocabulary import sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.judging import Judge
@@ -34,7 +33,7 @@ def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> StoredPairs:
         raise ConfigError(
             f"{pairs_dir} was tokenised with {found}, this job's vocabulary is {expected}"
         )
-    return StoredPairs(pairs_dir, split)
+    return open_token_pairs(pairs_dir, split)
 
 
 def check_model_fits(model: T5Config, vocabulary: Any) -> None:
@@ -90,27 +89,16 @@ def batch_at(
 ) -> Columns:
     """The columns of one training batch, a function of (seed, step), its prompts trimmed.
 
-    Rows of other processes' devices aren't read: they are zeros, which `put_batch` puts nowhere.
+    Rows of other processes' devices aren't read (`read_batch`).
 
     Args:
         more: further columns, of as many rows as `pairs`.
     """
     rows = batch_indices(len(pairs), batch_size, step, seed, shuffle)
-    mine = rows_of_process(batch_size, mesh)
-    read = columns(pairs.rows(rows[mine])) | {name: x[rows[mine]] for name, x in more.items()}
-    batch = {name: np.zeros((batch_size, *x.shape[1:]), x.dtype) for name, x in read.items()}
-    for name, column in read.items():
-        batch[name][mine] = column
-    length = length_bucket(int(np.max(pairs.prompt_lengths[rows])), pairs.prompt_length)
-    return {**batch, "prompt": batch["prompt"][:, :length]}
+    return read_batch(columns(pairs) | more, rows, rows_of_process(batch_size, mesh))
 
 
-def columns(pairs: TokenPairs) -> Columns:
-    """Pairs as a dictionary of arrays, which is what a jitted function takes."""
-    return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
-
-
-def choose_prompts(pairs: StoredPairs, number: int, seed: int) -> TokenPairs:
+def choose_prompts(pairs: StoredPairs, number: int, seed: int) -> StoredPairs:
     """`number` of the pairs, chosen by the seed alone (§4.1); all where there are fewer."""
     order = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
-    return pairs.rows(np.sort(order.permutation(len(pairs))[:number]))
+    return pairs.view(np.sort(order.permutation(len(pairs))[:number]))

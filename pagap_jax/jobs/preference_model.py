@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.stored import TokenPairs
+from pagap_jax.data.reading import StoredPairs
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.jobs.inputs import batch_at, build_judge, open_pairs
 from pagap_jax.losses.preference import preference_loss
@@ -53,7 +53,7 @@ def preference_model(
             return done
         judge = build_judge(model, input_length, vocabulary)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        validation = open_pairs(pairs_dir, "validation", vocabulary).all()
+        validation = open_pairs(pairs_dir, "validation", vocabulary)
         mesh = mesh_maker()
         state = train_supervised(
             run,
@@ -95,7 +95,7 @@ def preference_training_loss(judge: PreferenceModel, params: Any, batch: dict, k
     return loss, (jnp.sum(labelled), metrics)
 
 
-def validate(judge: Judge, pairs: TokenPairs) -> dict:
+def validate(judge: Judge, pairs: StoredPairs) -> dict:
     """Accuracies on held-out pairs, both orders asked; None where there is no truth to compare."""
     judged = judge(pairs.prompt, pairs.response_a, pairs.response_b)
     says_b = judged.probability < 0.5

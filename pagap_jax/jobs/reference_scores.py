@@ -23,7 +23,7 @@ from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.restoring import restore_params
-from pagap_jax.jobs.inputs import build_policy, columns, open_pairs
+from pagap_jax.jobs.inputs import build_policy, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy
@@ -54,10 +54,10 @@ def reference_scores(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        policy = build_policy(model, vocabulary, pairs.response_length)
+        policy = build_policy(model, vocabulary, pairs.response_a.width)
         params = restore_params(initial_checkpoint_path, abstract_params(policy.transformer, mesh))
         names = ("prompt", "response_a", "response_b")
-        tokens = {name: columns(pairs.all())[name] for name in names}
+        tokens = {name: getattr(pairs, name) for name in names}
 
         scores = map_batches(compile_scorer(policy, mesh), (params,), tokens, mesh, batch_size)
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
@@ -88,8 +88,8 @@ def origin(
         "pairs": fingerprint_of(pairs_dir),
         "checkpoint": fingerprint_of(checkpoint),
         "vocabulary": describe_vocabulary(vocabulary),
-        "prompt_length": pairs.prompt_length,
-        "response_length": pairs.response_length,
+        "prompt_length": pairs.prompt.width,
+        "response_length": pairs.response_a.width,
         "model": config,
     }
     return json.loads(json.dumps(facts))

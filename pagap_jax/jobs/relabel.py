@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
-from pagap_jax.evaluation.judging import label_pairs
+from pagap_jax.evaluation.judging import labelled
 from pagap_jax.jobs.inputs import open_judge, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
@@ -43,14 +43,15 @@ def relabel(
         )
         relabelled, result = {}, {}
         for split in read_metadata(pairs_dir)["splits"]:
-            pairs = open_pairs(pairs_dir, split, vocabulary).all()
-            relabelled[split], judged = label_pairs(golden, pairs)
-            choice = relabelled[split].choice
+            pairs = open_pairs(pairs_dir, split, vocabulary)
+            judged = golden(pairs.prompt, pairs.response_a, pairs.response_b)
+            if is_first():
+                relabelled[split] = labelled(pairs.whole(), judged)
             result[split] = {
                 "pairs": len(pairs),
-                "agrees_with_label": _agreement(choice, pairs.choice),
-                "agrees_with_truth": _agreement(choice, pairs.true_choice),
-                "ties": int(np.sum(choice < 0)),
+                "agrees_with_label": _agreement(judged.choice, pairs.choice),
+                "agrees_with_truth": _agreement(judged.choice, pairs.true_choice),
+                "ties": int(np.sum(judged.choice < 0)),
                 "prompt_truncated": float(np.mean(judged.prompt_truncated)),
             }
         if is_first() and not is_complete(run.path):

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.evaluation.batching import compile_sampler, map_batches
-from pagap_jax.evaluation.judging import label_pairs
+from pagap_jax.evaluation.judging import labelled
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
 from pagap_jax.model.config import T5Config
@@ -57,10 +58,13 @@ def sample_pairs(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
-        policy = build_policy(model, vocabulary, prompts.response_a.shape[1])
+        policy = build_policy(model, vocabulary, prompts.response_a.width)
         abstract = abstract_params(policy.transformer, mesh)
         sampler = compile_sampler(policy, sampling, jax.random.key(seed), mesh)
-        columns = {"prompt": prompts.prompt, "row": np.arange(len(prompts), dtype=np.int32)}
+        columns: dict[str, Column] = {
+            "prompt": prompts.prompt,
+            "row": np.arange(len(prompts), dtype=np.int32),
+        }
         # Two samples of each, so that policies a and b may be the same and their responses differ.
         a, b = (
             map_batches(
@@ -68,19 +72,19 @@ def sample_pairs(
             )
             for path in (policy_a_path, policy_b_path)
         )
-        pairs = dataclasses.replace(
-            prompts,
-            response_a=a[:, 0],
-            response_b=b[:, 1],
-            true_choice=np.full(len(prompts), CHOICE_UNKNOWN, np.int8),
-        )
         golden = open_judge(
             judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
         )
-        labelled, _ = label_pairs(golden, pairs)
-        result = summary(labelled.choice)
+        judged = golden(prompts.prompt, a[:, 0], b[:, 1])
+        result = summary(judged.choice)
         if is_first() and not is_complete(run.path):
-            write_token_pairs(run.path, {"train": labelled}, vocabulary, result)
+            pairs = dataclasses.replace(
+                prompts.whole(),
+                response_a=a[:, 0],
+                response_b=b[:, 1],
+                true_choice=np.full(len(prompts), CHOICE_UNKNOWN, np.int8),
+            )
+            write_token_pairs(run.path, {"train": labelled(pairs, judged)}, vocabulary, result)
         return run.finish(result)
 
 

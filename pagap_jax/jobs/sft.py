@@ -52,7 +52,7 @@ def sft(
         if (done := run.result()) is not None:
             return done
         pairs = open_pairs(pairs_dir, "train", vocabulary)
-        policy = build_policy(model, vocabulary, pairs.response_length)
+        policy = build_policy(model, vocabulary, pairs.response_a.width)
         mesh = mesh_maker()
         train_supervised(
             run,

@@ -3,18 +3,11 @@
 import jax
 import numpy as np
 
-from pagap_jax.align.online import OnlinePairs, choose
+from pagap_jax.align.online import OnlinePairs
 from pagap_jax.sampling.methods import SamplingMethod
 from tests.fixtures.tiny import CONFIG, JUDGE, POLICY, pair_batch, random_params
 
 PARAMS, JUDGE_PARAMS = random_params(CONFIG, 0), random_params(CONFIG, 2)
-
-
-def test_choose_takes_the_sign_and_leaves_out_ties():
-    a = np.array([[2, 1], [2, 1], [2, 1], [2, 1]], np.int32)
-    b = np.array([[3, 1], [3, 1], [3, 1], [2, 1]], np.int32)
-    probability = np.array([0.7, 0.3, 0.5, 0.9], np.float32)
-    np.testing.assert_array_equal(choose(probability, a, b), [0, 1, -1, -1])
 
 
 def test_pairs_are_two_samples_and_their_judgement():

@@ -65,14 +65,3 @@ def test_length_buckets(maximum, buckets):
     assert sorted(set(found)) == buckets
     assert all(length <= bucket for length, bucket in enumerate(found, start=1))
     assert found == sorted(found)
-
-
-def test_trimming_cuts_padding_alone():
-    prompt = np.zeros((2, 512), np.int32)
-    prompt[0, :129], prompt[1, :5] = 3, 4
-    batch = {"prompt": prompt, "choice": np.array([1, 0])}
-    trimmed = batches.trim_prompts(batch)
-    assert trimmed["prompt"].shape == (2, 256)
-    np.testing.assert_array_equal(trimmed["prompt"], prompt[:, :256])
-    assert trimmed["choice"] is batch["choice"]
-    assert batches.trim_prompts({"prompt": prompt[1:]})["prompt"].shape == (1, 128)

@@ -7,9 +7,10 @@ import pytest
 
 from pagap_jax.data import stored
 from pagap_jax.data.batches import batch_indices
-from pagap_jax.data.reading import StoredPairs, read_token_pairs
+from pagap_jax.data.reading import columns, open_token_pairs, read_batch, read_token_pairs
 from pagap_jax.errors import DataError
-from pagap_jax.jobs.inputs import batch_at, columns
+from pagap_jax.evaluation.batching import order_by_length
+from pagap_jax.jobs.inputs import batch_at
 from pagap_jax.model.sharding import make_mesh
 from tests.fixtures import toy
 from tests.fixtures.stored_pairs import LetterVocabulary, random_pairs
@@ -24,31 +25,62 @@ def directory(tmp_path):
 
 
 def test_rows_are_read_once_and_in_the_order_asked_for(directory):
-    pairs, whole = StoredPairs(directory, "train"), read_token_pairs(directory, "train")
+    pairs, whole = open_token_pairs(directory, "train"), read_token_pairs(directory, "train")
     rows = np.array([7, 3, 7, 39])
     for _ in range(2):
-        for name, column in columns(pairs.rows(rows)).items():
-            np.testing.assert_array_equal(column, getattr(whole, name)[rows], name)
-        pairs._source = None  # and the second time there is nothing to read from
+        for name, column in columns(pairs).items():
+            np.testing.assert_array_equal(column[rows], getattr(whole, name)[rows], name)
+        pairs.prompt.split._source = None  # and the second time there is nothing to read from
         for file in directory.glob("*train.array_record*"):
             file.unlink(missing_ok=True)
     with pytest.raises(DataError, match="split 'train' can't be read"):
-        pairs.rows(np.array([8]))
+        pairs.prompt[np.array([8])]
 
 
-def test_lengths_of_prompts_are_known_before_any_is_read(directory):
-    pairs = StoredPairs(directory, "train")
-    expected = np.count_nonzero(read_token_pairs(directory, "train").prompt, axis=1)
-    np.testing.assert_array_equal(pairs.prompt_lengths, expected)
+def test_what_is_known_of_all_rows_before_any_is_read(directory):
+    pairs, whole = open_token_pairs(directory, "train"), read_token_pairs(directory, "train")
+    for name, column in columns(pairs).items():
+        expected = getattr(whole, name)
+        if name in stored.TOKEN_COLUMNS:
+            assert column.shape == expected.shape
+            column, expected = column.lengths, np.count_nonzero(expected, axis=1)
+        np.testing.assert_array_equal(column, expected, name)
+    assert not pairs.prompt.split.read
+
+
+def test_views_read_their_own_rows(directory):
+    pairs, whole = open_token_pairs(directory, "train"), read_token_pairs(directory, "train")
+    some = pairs.view(np.array([30, 4, 12, 5]))
+    few = some.response_a[:3]
+    assert few.shape == (3, whole.response_a.shape[1])
+    np.testing.assert_array_equal(few.lengths, (whole.response_a[[30, 4, 12]] > 0).sum(axis=1))
+    assert not pairs.prompt.split.read
+    np.testing.assert_array_equal(few[np.array([2, 0])], whole.response_a[[12, 30]])
+    assert sorted(pairs.prompt.split.read) == [12, 30]
+    for name, column in columns(some.whole()).items():
+        np.testing.assert_array_equal(column, getattr(whole, name)[[30, 4, 12, 5]], name)
+
+
+def test_a_batch_is_cut_to_its_longest_prompt_and_holds_what_is_mine():
+    prompt = np.zeros((3, 512), np.int32)
+    prompt[0, :129], prompt[1, :5], prompt[2] = 3, 4, 5
+    whole = {"prompt": prompt, "choice": np.array([1, 0, 1])}
+    batch = read_batch(whole, np.array([1, 0]), np.array([True, True]))
+    np.testing.assert_array_equal(batch["prompt"], prompt[[1, 0], :256])
+    np.testing.assert_array_equal(batch["choice"], [0, 1])
+    mine = read_batch(whole, np.array([1, 0]), np.array([True, False]))
+    np.testing.assert_array_equal(mine["prompt"], [prompt[1, :256], np.zeros(256)])
+    short = read_batch(whole, np.array([1, 1]), np.array([False, True]))
+    assert short["prompt"].shape == (2, 128)
 
 
 def test_a_spoilt_row_is_told_when_it_is_read(directory):
     shard = next(directory.glob("*train.array_record*"))
     content = shard.read_bytes()
     shard.write_bytes(content[:200] + bytes(len(content) - 200))
-    pairs = StoredPairs(directory, "train")
+    pairs = open_token_pairs(directory, "train")
     with pytest.raises(DataError, match="split 'train' can't be read"):
-        pairs.rows(np.array([30]))
+        pairs.response_b[np.array([30])]
 
 
 def test_two_processes_read_their_own_halves(tmp_path):
@@ -66,8 +98,11 @@ def test_two_processes_read_their_own_halves(tmp_path):
     ]
     order = batch_indices(BATCH, BATCH, 0, 0).tolist()
     assert [one["read"] for one in told] == [sorted(order[:4]), sorted(order[4:])]
-    expected = batch_at(StoredPairs(tmp_path, "train"), BATCH, 0, 0, make_mesh())
+    by_length = order_by_length(pairs.prompt).tolist()
+    assert [one["mapped"] for one in told] == [sorted(by_length[:4]), sorted(by_length[4:])]
+    expected = batch_at(open_token_pairs(tmp_path, "train"), BATCH, 0, 0, make_mesh())
     assert expected["prompt"].shape == (BATCH, 256)
     for one in told:
+        assert one["sums"] == (pairs.prompt.sum(axis=1) + pairs.choice).tolist()
         for name, column in expected.items():
             np.testing.assert_array_equal(np.float32(one["batch"][name]), np.float32(column), name)

@@ -134,7 +134,7 @@ def test_another_schema_is_refused(tmp_path):
     write(tmp_path)
     path = tmp_path / stored.METADATA_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-    with pytest.raises(DataError, match="'schema_version': found 99, expected 2"):
+    with pytest.raises(DataError, match="'schema_version': found 99, expected 3"):
         read_token_pairs(tmp_path, "train")
 
 
