@@ -162,11 +162,11 @@ def columns(pairs: TokenPairs | StoredPairs) -> dict[str, Any]:
     return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
 
 
-def token_lengths(column: Column) -> np.ndarray:
-    """int[E]: tokens of each row."""
+def token_lengths(column: Column, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+    """Tokens of each row, or of some; of a stored column none is read for it."""
     if isinstance(column, StoredColumn):
-        return column.lengths
-    return np.count_nonzero(column, axis=1)
+        return column.lengths[rows]
+    return np.count_nonzero(column[rows], axis=1)
 
 
 def read_batch(from_columns: Mapping[str, Column], rows: np.ndarray, mine: np.ndarray) -> Columns:
@@ -183,6 +183,6 @@ def read_batch(from_columns: Mapping[str, Column], rows: np.ndarray, mine: np.nd
         batch[name] = np.zeros((len(rows), *read.shape[1:]), read.dtype)
         batch[name][mine] = read
     prompt = from_columns["prompt"]
-    longest = int(np.max(token_lengths(prompt)[rows]))
+    longest = int(np.max(token_lengths(prompt, rows)))
     batch["prompt"] = batch["prompt"][:, : length_bucket(longest, prompt.shape[1])]
     return batch
