@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pagap_jax.configuration import job_usage, run_job, usage
 from pagap_jax.errors import PagapError, StoppedError
 from pagap_jax.jobs import JOBS
-from pagap_jax.processes import join_processes
+from pagap_jax.processes import are_several, end_early, join_processes
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
 COMMANDS = {"checkpoint": "pagap_jax.interop.command", "compile": "pagap_jax.aot.command"}
-INTERRUPTED = 130
+FAULT, INTERRUPTED = 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,10 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if show_traceback:
             traceback.print_exc()
         print(f"{' '.join(filter(None, ('pagap', job)))}: {error}", file=sys.stderr)
-        return error.exit_code
+        return end_early(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return end_early(INTERRUPTED)
+    except Exception:
+        if not are_several():
+            raise
+        traceback.print_exc()
+        return end_early(FAULT)
     return 0
 
 

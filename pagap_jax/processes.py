@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import sys
+import time
 from collections.abc import Callable
 
 from pagap_jax.errors import ConfigError, PagapError, RetryError
@@ -12,6 +14,10 @@ DETECT = "PAGAP_PROCESSES"  # 'auto': as the machine says, a TPU VM or a pod of 
 WITHIN = "PAGAP_START_WITHIN"  # seconds that the processes have to find each other
 DEFAULT_WITHIN = 300
 HEARTBEAT_WITHIN = 60  # seconds after which a silent process counts as lost
+# Seconds that those who are done wait for the others: the first one writes data sets alone. One
+# that was lost is missed long before.
+END_WITHIN = 86_400
+FAREWELL = 5  # seconds: without the first process JAX aborts the others, whatever they meant to say
 
 _index, _count = 0, 1
 
@@ -42,6 +48,7 @@ def join_processes() -> None:
             index,
             initialization_timeout=within,
             heartbeat_timeout_seconds=HEARTBEAT_WITHIN,
+            shutdown_timeout_seconds=END_WITHIN,
         )
     except (RuntimeError, ValueError) as error:
         raise RetryError(
@@ -51,10 +58,25 @@ def join_processes() -> None:
     _index, _count = index, count
 
 
+def end_early(exit_code: int) -> int:
+    """Ends this process if it is one of several, otherwise gives the exit code back.
+
+    At an ordinary end JAX waits for the others, who may never get there, and then aborts: the exit
+    code that says what happened would be lost.
+    """
+    if _count > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if is_first():
+            time.sleep(FAREWELL)
+        os._exit(exit_code)
+    return exit_code
+
+
 def _launch() -> tuple[str, int, int] | None:
     """Address of the coordinator, number of processes, and which this is."""
     if os.environ.get(DETECT) == "auto":
-        return _detected()
+        return _detected(_number(WITHIN, os.environ.get(WITHIN, str(DEFAULT_WITHIN))))
     given = {name: os.environ.get(name) for name in (COORDINATOR, COUNT, INDEX)}
     if given[COORDINATOR] is None or given[COUNT] is given[INDEX] is None:
         return None
@@ -64,13 +86,16 @@ def _launch() -> tuple[str, int, int] | None:
     return str(given[COORDINATOR]), count, index
 
 
-def _detected() -> tuple[str, int, int] | None:
+def _detected(within: int) -> tuple[str, int, int] | None:
     # Not documented by JAX: `initialize` would do the same, but not tell what it found.
     from jax._src.clusters import ClusterEnv
 
-    address, count, index, _ = ClusterEnv.auto_detect_unset_distributed_params(
-        None, None, None, None, None, DEFAULT_WITHIN
-    )
+    try:
+        address, count, index, _ = ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, within
+        )
+    except Exception as error:  # a name that isn't known yet, a metadata server that is away
+        raise RetryError(f"{DETECT}=auto: JAX didn't find the other processes: {error}") from error
     if address is None or count is None or index is None:
         raise ConfigError(f"{DETECT}=auto: JAX found neither a TPU VM nor another cluster here")
     return (address, count, index) if count > 1 else None

@@ -10,7 +10,9 @@ import time
 import pytest
 
 from pagap_jax.errors import ConfigError, RetryError
+from pagap_jax.processes import join_processes
 from pagap_jax.roll_call import code_digest, meet
+from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
 
 
@@ -129,3 +131,35 @@ def test_nothing_to_detect_is_exit_2():
     result = start(PAGAP_PROCESSES="auto")
     assert result.returncode == 2
     assert "PAGAP_PROCESSES=auto: JAX found neither a TPU VM nor another cluster" in result.stderr
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_what_one_process_ends_with_is_not_lost(failing, tmp_path):
+    """Not in JAX's wait for the others, which ends with 134, as if it were worth a restart."""
+    stages = ControlledStudy("test/toy", "toy", str(tmp_path), 0, {}).shared_stages()
+    (argv,) = (stage.argv(str(tmp_path)) for stage in stages if stage.job == "sft")
+    last = ["--gin.NUM_PARTITIONS=1"] * 2
+    last[failing] = "--gin_file=nothing.gin"
+    running = toy.launch(["-m", "pagap_jax.main", *argv], 2, 2, *last)
+    try:
+        said = running[failing].communicate(timeout=60)[1]
+        assert failing == 0 or running[0].poll() is None  # it waits for the other
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    assert running[failing].returncode == ConfigError.exit_code
+    assert "nothing.gin" in said
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such host"), OSError("no metadata")])
+def test_a_machine_that_does_not_know_its_others_yet_is_worth_a_retry(error, monkeypatch):
+    from jax._src.clusters import ClusterEnv
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(ClusterEnv, "auto_detect_unset_distributed_params", fail)
+    monkeypatch.setenv("PAGAP_PROCESSES", "auto")
+    with pytest.raises(RetryError, match=f"JAX didn't find the other processes: {error}"):
+        join_processes()

@@ -14,7 +14,7 @@ from pagap_jax.errors import RetryError
 ABSENT, ACTIVE = "absent", "ACTIVE"
 GONE = ("FAILED", "SUSPENDING", "SUSPENDED", "DELETING")  # none of them becomes active again
 FAILED_LOOKS = 10  # in a row, after which there is something else wrong than a bad moment
-# Seconds that the other workers get to end by themselves; JAX needs 100 to miss a lost one.
+# Seconds that the other workers get to end by themselves; JAX needs 60 to miss a lost one.
 END_WITHIN = 180.0
 LOST = 137  # what a run counts as whose worker went away under it: as if killed
 

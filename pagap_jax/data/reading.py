@@ -5,6 +5,8 @@ A process of several asks for the rows of its own devices, and so reads no other
 
 import dataclasses
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,31 +21,36 @@ from pagap_jax.data.stored import (
     read_metadata,
     rows_key,
 )
-from pagap_jax.errors import DataError
+from pagap_jax.errors import DataError, PagapError
 
-_READ_CHUNK = 4096  # records parsed at a time: bounds memory beyond the arrays themselves
+_READ_CHUNK = 4096  # records asked for at a time
 
 
 class _Split:
-    """Examples by number. They are kept, without padding: the next epoch has them again."""
+    """A split's examples by number, for all of its columns.
+
+    What was read is `kept`, without padding: the next column and the next epoch have it again.
+    """
 
     def __init__(self, directory: str, name: str):
         self._directory, self._name = directory, name
         self._source: Any = None
-        self.read: dict[int, dict[str, Any]] = {}
+        self.kept: dict[int, dict[str, Any]] = {}
 
     def examples(self, numbers: list[int]) -> Iterator[dict[str, Any]]:
-        missing = [number for number in dict.fromkeys(numbers) if number not in self.read]
+        missing = [number for number in dict.fromkeys(numbers) if number not in self.kept]
         try:
             for start in range(0, len(missing), _READ_CHUNK):
                 chunk = missing[start : start + _READ_CHUNK]
                 for number, found in zip(chunk, self._opened().__getitems__(chunk), strict=True):
-                    self.read[number] = {name: found[name] for name in TOKEN_COLUMNS}
+                    self.kept[number] = {name: found[name] for name in TOKEN_COLUMNS}
+        except PagapError:  # asked to stop in the middle of it, say
+            raise
         except Exception as error:  # array_record and TFDS raise what they like on spoilt bytes
             raise DataError(
                 f"{self._directory}: split {self._name!r} can't be read: {error}"
             ) from error
-        return (self.read[number] for number in numbers)
+        return (self.kept[number] for number in numbers)
 
     def _opened(self) -> Any:
         if self._source is None:
@@ -136,8 +143,7 @@ def open_token_pairs(directory: str | os.PathLike, split: str) -> StoredPairs:
         raise DataError(
             f"{directory}: found splits {sorted(metadata['splits'])}, expected {split!r} among them"
         )
-    with np.load(os.path.join(directory, ROWS_FILE)) as file:
-        known = {name: file[rows_key(split, name)] for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
+    known = _read_known(os.path.join(directory, ROWS_FILE), split)
     examples, numbers = _Split(os.fspath(directory), split), np.arange(metadata["splits"][split])
     widths = dict.fromkeys(TOKEN_COLUMNS, metadata["response_length"])
     widths["prompt"] = metadata["prompt_length"]
@@ -146,6 +152,14 @@ def open_token_pairs(directory: str | os.PathLike, split: str) -> StoredPairs:
         for name, width in widths.items()
     }
     return StoredPairs(**tokens, **known)
+
+
+def _read_known(path: str, split: str) -> dict[str, Any]:
+    try:
+        with np.load(path) as file:
+            return {name: file[rows_key(split, name)] for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
 
 
 def read_token_pairs(directory: str | os.PathLike, split: str) -> TokenPairs:

@@ -89,8 +89,8 @@ class Examination:
         golden_response = self.golden_responses.response_a
         return {
             **kl_fields(kl),
-            **win_rate_fields(self.golden(prompt, first, golden_response).probability),
-            "proxy_win_rate": win_rate(self.proxy(prompt, first, golden_response).probability).rate,
+            **win_rate_fields(self.golden(prompt, first, golden_response).choice),
+            "proxy_win_rate": win_rate(self.proxy(prompt, first, golden_response).choice).rate,
             **classification_fields(data_scores, data.choice),
             **self_classification_fields(
                 over(functions.scores, both, own), self.golden(**own).choice
@@ -114,10 +114,10 @@ def kl_fields(kl: np.ndarray) -> dict:
     return {"kl": mean, "kl_se": error, "kl_prompts": len(kl)}
 
 
-def win_rate_fields(probability: np.ndarray) -> dict:
+def win_rate_fields(choice: np.ndarray) -> dict:
     """The win rate over all prompts, the even ones (to choose by) and the odd ones (to report)."""
     whole, select, report = (
-        win_rate(probability), win_rate(probability[::2]), win_rate(probability[1::2])
+        win_rate(choice), win_rate(choice[::2]), win_rate(choice[1::2])
     )  # fmt: skip
     return {
         "win_rate": whole.rate,

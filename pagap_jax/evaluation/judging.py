@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs
+from pagap_jax.errors import NotANumberError
 from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.preference_models import Judgement, PreferenceModel
 
@@ -37,9 +38,19 @@ class Judge:
         return cls(compile_judge(model, mesh), params, mesh, batch_size)
 
     def __call__(self, prompt: Column, response_a: Column, response_b: Column) -> Judgement:
-        """Judges (a, b) of every row in both orders; columns as long as the data, on the host."""
+        """Judges (a, b) of every row in both orders; columns as long as the data, on the host.
+
+        Raises:
+            NotANumberError: what it says of a pair is no number.
+        """
         columns = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
-        return map_batches(self.function, (self.params,), columns, self.mesh, self.batch_size)
+        judged = map_batches(self.function, (self.params,), columns, self.mesh, self.batch_size)
+        if (bad := np.flatnonzero(~np.isfinite(judged.probability))).size:
+            raise NotANumberError(
+                f"the preference model's answer is no number for {bad.size} of {len(prompt)} pairs,"
+                f" the first of them pair {bad[0]}"
+            )
+        return judged
 
 
 def labelled(pairs: TokenPairs, judged: Judgement) -> TokenPairs:

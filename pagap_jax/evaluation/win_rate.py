@@ -18,13 +18,13 @@ class WinRate:
     ties: int
 
 
-def win_rate(probability: np.ndarray) -> WinRate:
-    """From P(first preferred), both orders asked: above ½ wins, exactly ½ ties.
+def win_rate(choice: np.ndarray) -> WinRate:
+    """From choices between first and second: 0 wins, 1 loses, -1 ties.
 
     Args:
-        probability: float [E].
+        choice: int [E], of a `Judgement`.
     """
-    wins = float(np.sum(probability > 0.5) + 0.5 * np.sum(probability == 0.5))
-    low, high = wilson_interval(wins, len(probability))
-    ties = int(np.sum(probability == 0.5))
-    return WinRate(wins / max(len(probability), 1), low, high, len(probability), ties)
+    ties = int(np.sum(choice < 0))
+    wins = float(np.sum(choice == 0) + 0.5 * ties)
+    low, high = wilson_interval(wins, len(choice))
+    return WinRate(wins / max(len(choice), 1), low, high, len(choice), ties)

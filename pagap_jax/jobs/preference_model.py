@@ -96,13 +96,17 @@ def preference_training_loss(judge: PreferenceModel, params: Any, batch: dict, k
 
 
 def validate(judge: Judge, pairs: StoredPairs) -> dict:
-    """Accuracies on held-out pairs, both orders asked; None where there is no truth to compare."""
+    """Accuracies on held-out pairs, both orders asked; None where there is no truth to compare.
+
+    A tie counts half.
+    """
     judged = judge(pairs.prompt, pairs.response_a, pairs.response_b)
-    says_b = judged.probability < 0.5
+    ties = judged.choice < 0
 
     def accuracy(truth: np.ndarray) -> float | None:
         known = truth >= 0
-        return float(np.mean(says_b[known] == (truth[known] == 1))) if known.any() else None
+        right = np.where(ties, 0.5, judged.choice == truth)
+        return float(np.mean(right[known])) if known.any() else None
 
     disagree = (judged.log_odds_ab > 0) == (judged.log_odds_ba > 0)
     return {

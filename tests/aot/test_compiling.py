@@ -60,7 +60,7 @@ def test_parameters_take_four_bytes_each(data_parallel):
 
 
 def test_data_parallel_gradients_are_added_up_once(data_parallel):
-    """In float32 or, where the compiler adds up what bfloat16 products left, in half of that."""
+    """In float32."""
     (program,) = data_parallel["programs"]
     added_up = program["collectives"]["all-reduce"]
     assert added_up == pytest.approx(4 * number_of_parameters(), rel=0.05)

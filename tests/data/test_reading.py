@@ -8,7 +8,7 @@ import pytest
 from pagap_jax.data import stored
 from pagap_jax.data.batches import batch_indices
 from pagap_jax.data.reading import columns, open_token_pairs, read_batch, read_token_pairs
-from pagap_jax.errors import DataError
+from pagap_jax.errors import DataError, StoppedError
 from pagap_jax.evaluation.batching import order_by_length
 from pagap_jax.jobs.inputs import batch_at
 from pagap_jax.model.sharding import make_mesh
@@ -45,7 +45,7 @@ def test_what_is_known_of_all_rows_before_any_is_read(directory):
             assert column.shape == expected.shape
             column, expected = column.lengths, np.count_nonzero(expected, axis=1)
         np.testing.assert_array_equal(column, expected, name)
-    assert not pairs.prompt.split.read
+    assert not pairs.prompt.split.kept
 
 
 def test_views_read_their_own_rows(directory):
@@ -54,9 +54,9 @@ def test_views_read_their_own_rows(directory):
     few = some.response_a[:3]
     assert few.shape == (3, whole.response_a.shape[1])
     np.testing.assert_array_equal(few.lengths, (whole.response_a[[30, 4, 12]] > 0).sum(axis=1))
-    assert not pairs.prompt.split.read
+    assert not pairs.prompt.split.kept
     np.testing.assert_array_equal(few[np.array([2, 0])], whole.response_a[[12, 30]])
-    assert sorted(pairs.prompt.split.read) == [12, 30]
+    assert sorted(pairs.prompt.split.kept) == [12, 30]
     for name, column in columns(some.whole()).items():
         np.testing.assert_array_equal(column, getattr(whole, name)[[30, 4, 12, 5]], name)
 
@@ -81,6 +81,17 @@ def test_a_spoilt_row_is_told_when_it_is_read(directory):
     pairs = open_token_pairs(directory, "train")
     with pytest.raises(DataError, match="split 'train' can't be read"):
         pairs.response_b[np.array([30])]
+
+
+def test_being_asked_to_stop_while_reading_is_no_fault_of_the_data(directory, monkeypatch):
+    pairs = open_token_pairs(directory, "train")
+
+    def stop():
+        raise StoppedError("asked to stop")
+
+    monkeypatch.setattr(pairs.prompt.split, "_opened", stop)
+    with pytest.raises(StoppedError):
+        pairs.prompt[np.array([3])]
 
 
 def test_two_processes_read_their_own_halves(tmp_path):

@@ -125,6 +125,15 @@ def test_missing_cut_and_spoilt_files_are_named(tmp_path):
     with pytest.raises(DataError, match="split 'train' can't be read"):
         read_token_pairs(tmp_path, "train")
 
+    shard.write_bytes(content)
+    rows = tmp_path / stored.ROWS_FILE
+    known = rows.read_bytes()
+    for spoilt in (known[:100] + b"?" + known[101:], bytes(len(known))):
+        rows.write_bytes(spoilt)
+        with pytest.raises(DataError, match=rf"{rows.name}: can't be read"):
+            read_token_pairs(tmp_path, "train")
+    rows.write_bytes(known)
+
     shard.unlink()
     with pytest.raises(DataError, match=rf"{shard.name}: found no such file"):
         read_token_pairs(tmp_path, "train")

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from pagap_jax.errors import NotANumberError
 from pagap_jax.evaluation.batching import compile_for, map_batches, order_by_length
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.model.sharding import make_mesh
@@ -46,6 +48,15 @@ def test_judgement_does_not_depend_on_the_padding():
     expected = jax.jit(model.judge)(params, PROMPT, responses[:, 0], responses[:, 1])
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_judge_whose_answer_is_no_number_is_not_believed():
+    params = jax.tree.map(lambda x: np.full_like(x, np.nan), random_params(CONFIG))
+    model = PreferenceModel(JUDGE.transformer, JUDGE.special, input_length=522)
+    responses = random_tokens(np.random.default_rng(1), np.full(len(PROMPT), 4), 4)
+    judge = Judge.compiled(model, params, make_mesh(), 8)
+    with pytest.raises(NotANumberError, match="no number for 11 of 11 pairs, the first .* pair 0"):
+        judge(PROMPT, responses, responses[::-1])
 
 
 def test_log_probs_and_samples_do_not_depend_on_the_padding():
