@@ -130,6 +130,7 @@ class StoredPairs:
 
 
 Column = np.ndarray | StoredColumn
+Pairs = StoredPairs | TokenPairs  # of both, columns are indexed alike
 
 
 def open_token_pairs(directory: str | os.PathLike, split: str) -> StoredPairs:
@@ -171,7 +172,7 @@ def read_token_pairs(directory: str | os.PathLike, split: str) -> TokenPairs:
     return open_token_pairs(directory, split).whole()
 
 
-def columns(pairs: TokenPairs | StoredPairs) -> dict[str, Any]:
+def columns(pairs: Pairs) -> dict[str, Any]:
     """Pairs as a dictionary of columns, which is what a jitted function takes."""
     return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
 

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.reading import StoredPairs
-from pagap_jax.data.stored import TokenPairs
+from pagap_jax.data.reading import Pairs
 from pagap_jax.evaluation.batching import compile_for, compile_sampler, map_batches
 from pagap_jax.evaluation.classification import classify, log_prob_shift, score_pairs
 from pagap_jax.evaluation.intervals import mean_and_standard_error
@@ -37,8 +36,8 @@ class Examination:
     reference: Any
     golden: Judge
     proxy: Judge
-    golden_responses: StoredPairs | TokenPairs
-    golden_pairs: StoredPairs | TokenPairs
+    golden_responses: Pairs
+    golden_pairs: Pairs
     kl_prompts: int
     sampling: SamplingMethod
     mesh: Mesh

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.reading import StoredPairs
+from pagap_jax.data.reading import Pairs
 from pagap_jax.evaluation.judging import Judge
 from pagap_jax.jobs.inputs import batch_at, build_judge, open_pairs
 from pagap_jax.losses.preference import preference_loss
@@ -95,7 +95,7 @@ def preference_training_loss(judge: PreferenceModel, params: Any, batch: dict, k
     return loss, (jnp.sum(labelled), metrics)
 
 
-def validate(judge: Judge, pairs: StoredPairs) -> dict:
+def validate(judge: Judge, pairs: Pairs) -> dict:
     """Accuracies on held-out pairs, both orders asked; None where there is no truth to compare.
 
     A tie counts half.

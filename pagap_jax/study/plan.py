@@ -55,7 +55,8 @@ class ControlledStudy:
         study_dir: checkpoints are named relative to it.
         data: macros of the data (a file, say).
         sft_data: the same of data that π_sft alone is trained on; none for the study's own.
-        policy: macros of all jobs that have a policy (its size, say), but for the golden policy.
+        policy: macros of all jobs that have a policy (its size, say). The golden policy is among
+            them unless it is given: it starts from the same π_sft.
         given: folders that another study made, by stage; those stages aren't run, nor are what
             they alone need.
         settings: macros of all stages of a kind, by its gin file's name (partitioning, say).
@@ -91,7 +92,7 @@ class ControlledStudy:
                 "align",
                 "golden_policy",
                 {"PAIRS_DIR": "d_golden", "SFT_DIR": "sft", "JUDGE_DIR": "golden"},
-                self._seed,
+                self._of_policy,
             ),
             self._stage(
                 "golden_responses",
@@ -103,7 +104,7 @@ class ControlledStudy:
                     "POLICY_B_DIR": "golden_policy",
                     "GOLDEN_DIR": "golden",
                 },
-                self._seed,
+                self._seed if "golden_policy" in self.given else self._of_policy,
             ),
             self.evaluation("sft", last_checkpoint_only=True),
             self.evaluation("golden_policy", last_checkpoint_only=True),

@@ -59,7 +59,7 @@ def study(
         offline: the same of each offline run.
         bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
         data: macros of the data, {'DATA_FILE': ...}; `sft_data` of what π_sft alone is trained on.
-        policy: macros of all jobs that have a policy, but for the golden one, {'POLICY_SIZE': ...}.
+        policy: macros of all jobs that have a policy, {'POLICY_SIZE': ...}, unless it's given.
         given: folders that another study made, by stage, {'golden_responses': ...}.
         settings: macros of all stages of a kind, {'golden': {'NUM_PARTITIONS': ...}}.
         slices: TPUs for the stages of a kind, {'golden': 'v5p:2x2x1'}. For `launch.study`;

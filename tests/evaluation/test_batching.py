@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import NotANumberError
 from pagap_jax.evaluation.batching import compile_for, map_batches, order_by_length
 from pagap_jax.evaluation.judging import Judge
+from pagap_jax.jobs.preference_model import validate
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.sampling.methods import SamplingMethod
@@ -57,6 +59,18 @@ def test_a_judge_whose_answer_is_no_number_is_not_believed():
     judge = Judge.compiled(model, params, make_mesh(), 8)
     with pytest.raises(NotANumberError, match="no number for 11 of 11 pairs, the first .* pair 0"):
         judge(PROMPT, responses, responses[::-1])
+
+
+def test_ties_count_half_in_validation_accuracy():
+    responses, unknown = random_tokens(np.random.default_rng(1), np.full(6, 4), 4), np.full(6, -1)
+    choice = np.array([0, 1, 0, 0, -1, 0], np.int8)
+    pairs = TokenPairs(
+        PROMPT[:6], responses, responses, choice, unknown.astype(np.int8),
+        np.zeros(6, np.float32), unknown.astype(np.int32),
+    )  # fmt: skip
+    model = PreferenceModel(JUDGE.transformer, JUDGE.special, input_length=522)
+    found = validate(Judge.compiled(model, random_params(CONFIG), make_mesh(), 8), pairs)
+    assert found["validation_accuracy"] == 0.5 and found["validation_accuracy_true"] is None
 
 
 def test_log_probs_and_samples_do_not_depend_on_the_padding():

@@ -1,6 +1,7 @@
 """What a study consists of: order, names, command lines, and what waits for what."""
 
 import dataclasses
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -85,6 +86,16 @@ def test_what_another_study_made_is_read_there_and_not_made_again():
     sized = {name for name, stage in stages.items() if "POLICY_SIZE" in stage.settings}
     assert sized == {"sft", "rows/sft", "online", "rows/online"}
     assert len(in_order(list(stages.values()))) == len(stages)
+
+
+def test_a_golden_policy_is_of_the_size_of_what_it_starts_from():
+    def sized(**given):
+        study = ControlledStudy("x", "xl", "here", 0, {}, {}, {"POLICY_SIZE": "xl"}, given)
+        stages = study.stages([{}], [])
+        return {PurePosixPath(s.gin_file).stem for s in stages if "POLICY_SIZE" in s.settings}
+
+    assert sized() == {"sft", "golden_policy", "golden_responses", "online", "evaluate"}
+    assert sized(golden_policy="/large") == {"sft", "online", "evaluate"}
 
 
 def test_the_policy_may_be_fine_tuned_on_data_of_its_own():
