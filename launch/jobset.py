@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from launch import options
+from launch.checking import checked_arguments
 from launch.runner import Runner, exit_code_of
 from pagap_jax.accelerators import Slice
 
@@ -213,7 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    text = jobset_of(given, arguments=options.pagap_arguments(given.arguments)).as_yaml()
+    arguments = checked_arguments(given.arguments, given.slice.chips, given.num_slices)
+    text = jobset_of(given, arguments=arguments).as_yaml()
     if given.dry_run or not given.apply:
         print(text, end="")
     if given.dry_run:

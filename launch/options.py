@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 
 from pagap_jax.accelerators import Slice, parse_slice
-from pagap_jax.configuration import parse_command_line
 from pagap_jax.errors import ConfigError, RetryError
 
 # JAX's own port isn't among those that every network lets through between TPU hosts; this one is.
@@ -90,19 +89,3 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "arguments", nargs="+", help="after --: what follows `pagap`, JOB --gin_file=... and so on"
     )
-
-
-def pagap_arguments(words: Sequence[str]) -> list[str]:
-    """The command line after `pagap`, as `pagap` itself would read it.
-
-    Raises:
-        ConfigError: an unknown job or option, or a shell's pipe.
-    """
-    for word in words:
-        if "|" in word:
-            raise ConfigError(
-                f"found a pipe in {word!r}, expected pagap's arguments alone: behind a pipe SIGTERM"
-                " and the exit code get lost, and with them the last checkpoint and the restart"
-            )
-    parse_command_line(words)
-    return list(words)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import gin
 
 from launch import options
+from launch.checking import checked_arguments
 from pagap_jax.accelerators import Slice, parse_slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
 from pagap_jax.errors import ConfigError
@@ -21,22 +22,18 @@ class Job:
     """A stage and where it runs.
 
     Attributes:
+        arguments: the command line after `pagap`, checked for where it runs.
         wave: those of one wave wait for none of each other.
     """
 
     stage: Stage
-    study_dir: str
+    arguments: Sequence[str]
     wave: int
     slice: Slice | None
 
     @property
     def kind(self) -> str:
         return kind_of(self.stage)
-
-    @property
-    def arguments(self) -> list[str]:
-        """The command line after `pagap`."""
-        return self.stage.argv(self.study_dir)
 
     def name(self, prefix: str) -> str:
         """The same whatever else the study comes to hold; unlike that of any other stage."""
@@ -99,15 +96,23 @@ def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:
     )
 
 
-def place(study: Study, given: Sequence[tuple[str, Slice]], is_local: bool) -> list[Job]:
+def place(
+    study: Study,
+    given: Sequence[tuple[str, Slice]],
+    is_local: bool,
+    devices: int | None = None,
+    num_slices: int = 1,
+) -> list[Job]:
     """The stages as jobs in order, each with its slice.
 
     Args:
         given: slices by kind instead of the study's; one for ANY_KIND replaces them all.
+        devices: of this machine, where they run here.
+        num_slices: that each job runs on.
 
     Raises:
         ConfigError: a slice for a kind of stage that the study doesn't have, a stage without a
-            slice, or a folder that hosts of a pod don't share.
+            slice, a folder that hosts of a pod don't share, or a job that would refuse to start.
     """
     study_dir, kinds = study.study_dir, {kind_of(stage) for stage in study.stages}
     slices = dict(given)
@@ -129,7 +134,13 @@ def place(study: Study, given: Sequence[tuple[str, Slice]], is_local: bool) -> l
             " '/mnt/BUCKET/study': data sets are files, which no bucket is"
         )
     default = slices.get(ANY_KIND)
-    return [
-        Job(stage, study_dir, wave, slices.get(kind_of(stage), default))
-        for wave, stage in in_waves(study.stages)
-    ]
+    jobs = []
+    for wave, stage in in_waves(study.stages):
+        slice_ = slices.get(kind_of(stage), default)
+        chips = slice_.chips if slice_ and devices is None else devices
+        try:
+            arguments = checked_arguments(stage.argv(study_dir), chips, num_slices)
+        except ConfigError as error:
+            raise ConfigError(f"{stage.name} on {slice_ or 'this machine'}: {error}") from error
+        jobs.append(Job(stage, arguments, wave, slice_))
+    return jobs

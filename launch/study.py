@@ -174,7 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     study = read_study(given.arguments)
-    jobs = place(study, given.slices, is_local=given.engine in HERE)
+    here = given.processes * given.devices if given.engine == "rehearsal" else None
+    num_slices = vars(given).get("num_slices", 1)
+    jobs = place(study, given.slices, given.engine in HERE, here, num_slices)
     ENGINES[given.engine](jobs, given)
     if study.long_offline_runs:
         print(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from launch import options
+from launch.checking import checked_arguments
 from launch.jobset import DEFAULT_RESTARTS, SHORTEST_GRACE
 from launch.runner import Runner, exit_code_of
 from pagap_jax.errors import ConfigError
@@ -86,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     runner = Runner(given.dry_run)
-    command = create_command(given, options.pagap_arguments(given.arguments))
+    arguments = checked_arguments(given.arguments, given.slice.chips, given.num_slices)
+    command = create_command(given, arguments)
     if given.dry_run:
         runner.run(VERSION_COMMAND)
     else:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from launch import options
+from launch.checking import checked_arguments
 from launch.runner import Runner, exit_code_of
 from launch.tpu_vm.commands import Machine
 from launch.tpu_vm.watch import Watch
@@ -89,7 +90,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _run_job(given: argparse.Namespace, machine: Machine, runner: Runner) -> int:
-    arguments = options.pagap_arguments(given.arguments)
+    arguments = checked_arguments(given.arguments, machine.slice.chips)
     environment = options.environment(given.env)
     if given.dry_run:
         _print_round(given.verb, machine, runner, machine.start(environment, arguments))

@@ -9,7 +9,7 @@ import gin
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pagap_jax.array_types import AnyArray
 from pagap_jax.errors import ConfigError
@@ -44,6 +44,21 @@ def logical_axis_rules(
     return (("batch", BATCH_AXES), *cut, *embed, *[(axis, None) for axis in (*WHOLE, "embed")])
 
 
+def mesh_shape(num_devices: int, num_partitions: int = 1, num_slices: int = 1) -> dict[str, int]:
+    """Sizes of a mesh's axes, by name: 'slice' where there are several, 'data', 'model'.
+
+    Raises:
+        ConfigError: the number of devices isn't a multiple of slices and partitions.
+    """
+    if num_slices < 1 or num_devices % num_slices:
+        raise ConfigError(f"num_slices={num_slices} doesn't divide the {num_devices} devices")
+    within = num_devices // num_slices
+    if num_partitions < 1 or within % num_partitions:
+        raise ConfigError(f"num_partitions={num_partitions} doesn't divide the {within} devices")
+    shape = {"data": within // num_partitions, "model": num_partitions}
+    return {"slice": num_slices, **shape} if num_slices > 1 else shape
+
+
 # Those of the last mesh made: a job makes one. Not Flax's own place for them, since Flax would
 # then constrain parameters wherever it unboxes them.
 _rules = logical_axis_rules()
@@ -72,30 +87,23 @@ def make_mesh(
     """
     rules = logical_axis_rules(activation_partitioning_dims, parameter_partitioning_dims)
     devices = jax.devices() if devices is None else devices
-    number = len(devices)
-    if num_slices < 1 or number % num_slices:
-        raise ConfigError(f"num_slices={num_slices} doesn't divide the {number} devices")
+    shape = mesh_shape(len(devices), num_partitions, num_slices)
     found = {device.slice_index for device in devices if hasattr(device, "slice_index")}
     if found and len(found) != num_slices:
         raise ConfigError(f"NUM_SLICES: found {num_slices}, expected {len(found)}: the slices here")
-    if num_partitions < 1 or number // num_slices % num_partitions:
-        raise ConfigError(
-            f"num_partitions={num_partitions} doesn't divide the {number // num_slices} devices"
-        )
-    shape = (num_slices, number // num_slices // num_partitions, num_partitions)
     global _rules
     _rules = rules
-    names = (*BATCH_AXES, "model") if num_slices > 1 else ("data", "model")
+    sizes = tuple(shape.values())
     # An axis of 8 on a torus of 4 x 4 x 4 takes one and a half of its dimensions.
     split = {"allow_split_physical_axes": True}
     if num_slices == 1:
-        grid = mesh_utils.create_device_mesh(shape[1:], devices, **split)
+        grid = mesh_utils.create_device_mesh(sizes, devices, **split)
     elif hasattr(devices[0], "slice_index"):
-        within, between = (1, *shape[1:]), (num_slices, 1, 1)
+        within, between = (1, *sizes[1:]), (num_slices, 1, 1)
         grid = mesh_utils.create_hybrid_device_mesh(within, between, devices, **split)
     else:  # a rehearsal on CPUs, which are in no slice
-        grid = np.reshape(np.asarray(devices), shape)
-    return Mesh(grid, names, axis_types=(AxisType.Auto,) * len(names))
+        grid = np.reshape(np.asarray(devices), sizes)
+    return Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
 
 
 def partition_spec(
@@ -176,12 +184,12 @@ def rows_of_process(batch_size: int, mesh: Mesh) -> np.ndarray:
     return mine
 
 
-def num_batch_shards(mesh: Mesh) -> int:
+def num_batch_shards(mesh: Mesh | AbstractMesh) -> int:
     """Into how many pieces a batch is cut."""
     return math.prod(mesh.shape[name] for name in BATCH_AXES if name in mesh.shape)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, num_microbatches: int = 1) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh | AbstractMesh, num_microbatches: int = 1) -> None:
     """Raises ConfigError where a batch is none, or can't be spread evenly over the devices."""
     shards = num_batch_shards(mesh)
     if batch_size < 1:

@@ -14,7 +14,8 @@ from pagap_jax.accelerators import parse_slice
 KUBERNETES = "1.37"  # whose schemas kubernetes-validate comes with
 IMAGE = "us-docker.pkg.dev/p/r/pagap:1"
 MINIMUM = ("--name=sft-0", "--slice=v5p:2x2x4", f"--image={IMAGE}")
-JOB = ("--", "sft", "--gin_file=jobs/sft.gin", "--gin.MODEL_DIR='gs://b/x y'")
+JOB = ("--", "sft", "--gin_file=studies/tiny/sft.gin", "--gin.MODEL_DIR='/mnt/b/x y'",
+       "--gin.PAIRS_DIR='/mnt/b/p'", "--gin.SEED=0", "--gin.BATCH_SIZE=1024")  # fmt: skip
 ALL = (
     "--num_slices=2", "--namespace=team", "--queue=tpus", "--priority_class=high",
     "--service_account=trainer", "--max_restarts=7", "--grace=600",
@@ -135,7 +136,7 @@ def test_every_value_arrives(jobset):
     assert [t["key"] for t in pod["tolerations"]] == ["cloud.google.com/gke-spot"]
     (container,) = pod["containers"]
     assert container["image"] == IMAGE
-    assert container["command"] == ["pagap", *JOB[1:]]
+    assert container["command"] == ["pagap", *JOB[1:], "--gin.NUM_SLICES=2"]
     assert container["resources"] == {
         "requests": {"google.com/tpu": 4},
         "limits": {"google.com/tpu": 4},

@@ -213,6 +213,15 @@ def test_longer_offline_runs_are_told_of(capsys):
         ),
         (["tpu_vm", *MACHINES[:-2], "--", *ON_PODS], "--slice: found none for evaluate, golden"),
         (["tpu_vm", *MACHINES, "--slice=glod=v5e:2x4", "--", *ON_PODS], "found the kind 'glod'"),
+        (
+            ["tpu_vm", *MACHINES, "--slice=sft=v5e:8x16", "--", *ON_PODS],
+            "seed_0/sft on v5e:8x16: BATCH_SIZE=32 isn't a multiple of the 128 data shards",
+        ),
+        (
+            ["rehearsal", "--processes=3", "--devices=1", "--", *TINY],
+            "seed_0/sft on this machine: BATCH_SIZE=32 isn't a multiple of the 3 data shards",
+        ),
+        (["print", "--", *TINY, "--gin.study.settings={'sft': {'LR': 1}}"], "seed_0/sft on this"),
         (["print", "--", "sft", "--gin_file=jobs/sft.gin"], "found the job 'sft' after --"),
         (["print", "--", *TINY, "--gin.STUDY_DIRR='x'"], "STUDY_DIRR"),
         (["print", "--", *TINY, "--gin.study.slices={'goldn': 'v5p:2x2x1'}"], "found goldn"),

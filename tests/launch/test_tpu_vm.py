@@ -9,7 +9,8 @@ from launch.tpu_vm.__main__ import main
 
 WORKERS = 2
 MACHINE = ("--name=sft-0", "--project=my-project", "--zone=us-east5-a", "--slice=v5p:2x2x2")
-JOB = ("--", "sft", "--gin_file=jobs/sft.gin", "--gin.MODEL_DIR='gs://b/x y'")
+JOB = ("--", "sft", "--gin_file=studies/tiny/sft.gin", "--gin.MODEL_DIR='/mnt/b/x y'",
+       "--gin.PAIRS_DIR='/mnt/b/p'", "--gin.SEED=0", "--gin.BATCH_SIZE=1024")  # fmt: skip
 PLACE = ["--project=my-project", "--zone=us-east5-a", "--quiet"]
 QUEUED = ["gcloud", "compute", "tpus", "queued-resources"]
 SSH = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "sft-0", "--worker=all"]
@@ -75,8 +76,9 @@ def test_run_brings_back_the_exit_code(programs, plan, tmp_path):
     assert calls[0] == [
         *SSH,
         f"--command=env PAGAP_PROCESSES=auto JAX_COORDINATOR_PORT=8476 {cache}"
-        " bash pagap/source/launch/tpu_vm/run_worker.sh start pagap sft --gin_file=jobs/sft.gin"
-        """ '--gin.MODEL_DIR='"'"'gs://b/x y'"'"''""",
+        " bash pagap/source/launch/tpu_vm/run_worker.sh start pagap sft"
+        """ --gin_file=studies/tiny/sft.gin '--gin.MODEL_DIR='"'"'/mnt/b/x y'"'"''"""
+        """ '--gin.PAIRS_DIR='"'"'/mnt/b/p'"'"'' --gin.SEED=0 --gin.BATCH_SIZE=1024""",
         *PLACE,
     ]
     script = "pagap/source/launch/tpu_vm/run_worker.sh"

@@ -9,7 +9,8 @@ from launch.tpu_vm.watch import Status, exit_code, parse_statuses
 
 WORKERS = 2
 MACHINE = ("--name=sft-0", "--project=my-project", "--zone=us-east5-a", "--slice=v5p:2x2x2")
-JOB = ("--", "sft", "--gin_file=jobs/sft.gin")
+JOB = ("--", "sft", "--gin_file=studies/tiny/sft.gin", "--gin.MODEL_DIR='/mnt/b/sft'",
+       "--gin.PAIRS_DIR='/mnt/b/p'", "--gin.SEED=0")  # fmt: skip
 
 
 def verbs(programs) -> list[str]:

@@ -10,7 +10,8 @@ WORKLOAD = (
     "--name=sft-0", "--cluster=c", "--project=my-project", "--zone=us-east5-a",
     "--slice=v5p:4x4x4", "--image=us-docker.pkg.dev/p/r/pagap:1",
 )  # fmt: skip
-JOB = ("--", "sft", "--gin_file=jobs/sft.gin", "--gin.MODEL_DIR='gs://b/x y'")
+JOB = ("--", "sft", "--gin_file=studies/tiny/sft.gin", "--gin.MODEL_DIR='/mnt/b/x y'",
+       "--gin.PAIRS_DIR='/mnt/b/p'", "--gin.SEED=0", "--gin.BATCH_SIZE=1024")  # fmt: skip
 VERSION = 'print("[XPK] xpk_version: {}") if sys.argv[1] == "version" else None'
 
 
@@ -21,7 +22,7 @@ def test_the_whole_command(programs, capsys):
     assert main([*WORKLOAD, *more, *JOB]) == 0
     version, (program, *create) = programs.calls()
     assert version == ["xpk", "version"] and program == "xpk"
-    command = shlex.join(["pagap", *JOB[1:]])
+    command = shlex.join(["pagap", *JOB[1:], "--gin.NUM_SLICES=2"])
     assert create == [
         "workload", "create", "--workload=sft-0", "--cluster=c", "--project=my-project",
         "--zone=us-east5-a", "--namespace=team", "--tpu-type=v5p-128", "--num-slices=2",
