@@ -1,5 +1,7 @@
 """Every job on 2 processes of 4 devices makes what one device makes; training, one of 8 as well.
 
+Fully sharded, with a copy of the model across both processes, and with two slices.
+
 The one device's are those of the toy study; the others read the same folders and write their own.
 """
 
@@ -18,11 +20,16 @@ from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 
-PARTITIONS = 2
 SETTINGS = {"LEARNING_RATE": 1e-2, "BETA": 0.1}
 TRAINED = ("sft", "golden", toy.ONLINE, toy.OFFLINE)
 OTHERS = ("d_golden", "golden_responses", f"rows/{toy.ONLINE}")
 LAUNCHES = {"1 x 8": (1, TRAINED), "2 x 4": (2, (*TRAINED, *OTHERS))}
+SHARDED = {"NUM_PARTITIONS": 2, "PARAMETER_PARTITIONING_DIMS": 2}
+SPREAD = {
+    ("1 x 8", "golden"): {"NUM_SLICES": 2, "NUM_PARTITIONS": 2},
+    ("1 x 8", toy.ONLINE): {"NUM_SLICES": 2, **SHARDED},
+    ("2 x 4", "sft"): {"NUM_PARTITIONS": 8},  # each process has all rows, and a part of the model
+}
 D_ONLINE = f"{toy.ONLINE}/d_online"
 CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 4
 KILLED_AT, LAST_CHECKPOINT = 10, 4  # the one of step 8 may not be whole by then
@@ -46,7 +53,7 @@ def folders(study, tmp_path_factory):
         for stage in stages:
             own = stage.name.removeprefix("seed_0/")
             if own in wanted:
-                macros = {"MODEL_DIR": str(folder / own), "NUM_PARTITIONS": PARTITIONS}
+                macros = {"MODEL_DIR": str(folder / own), **SPREAD.get((name, own), SHARDED)}
                 jobs.append([*stage.argv(str(study.directory)), *toy.bindings(macros)])
             if own == toy.ONLINE and processes > 1:
                 again = [
@@ -56,7 +63,7 @@ def folders(study, tmp_path_factory):
                 fault = Fault("metrics", CONTINUED, KILLED_AT)
                 assert toy.pagap(*again, fault=fault).returncode == -signal.SIGKILL
                 shutil.copy(folder / CONTINUED / "metrics.jsonl", folder)  # as it was then
-                jobs.append([*again, f"--gin.NUM_PARTITIONS={PARTITIONS}"])
+                jobs.append([*again, *toy.bindings(SHARDED)])
         command = ["tests/fixtures/launched.py", json.dumps(jobs)]
         toy.end(toy.launch(command, processes, devices=8), 0)
         found[name] = folder
