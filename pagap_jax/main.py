@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pagap_jax.configuration import job_usage, run_job, usage
 from pagap_jax.errors import PagapError, StoppedError
 from pagap_jax.jobs import JOBS
-from pagap_jax.processes import are_several, end_early, join_processes
+from pagap_jax.processes import are_several, end_early, exit_code_of, join_processes
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
 COMMANDS = {"checkpoint": "pagap_jax.interop.command", "compile": "pagap_jax.aot.command"}
-FAULT, INTERRUPTED = 1, 130
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return end_early(INTERRUPTED)
-    except Exception:
+    except Exception as error:
         if not are_several():
             raise
         traceback.print_exc()
-        return end_early(FAULT)
+        return end_early(exit_code_of(error))
     return 0
 
 

@@ -17,6 +17,10 @@ HEARTBEAT_WITHIN = 60  # seconds after which a silent process counts as lost
 # Seconds that those who are done wait for the others: the first one writes data sets alone. One
 # that was lost is missed long before.
 END_WITHIN = 86_400
+# With one of these begins what JAX raises where a process at the other end was lost. INTERNAL may
+# be its own fault as well: restarts are counted.
+LOST = ("UNKNOWN", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
+ABORTED = 134  # as JAX itself ends a process whose peers are lost
 FAREWELL = 5  # seconds: without the first process JAX aborts the others, whatever they meant to say
 
 _index, _count = 0, 1
@@ -56,6 +60,14 @@ def join_processes() -> None:
             f" {str(error).splitlines()[0]}"
         ) from error
     _index, _count = index, count
+
+
+def exit_code_of(error: Exception) -> int:
+    """Of one of several processes that ends with an error that is none of ours."""
+    from jax.errors import JaxRuntimeError
+
+    is_lost = isinstance(error, JaxRuntimeError) and str(error).startswith(LOST)
+    return ABORTED if is_lost else PagapError.exit_code
 
 
 def end_early(exit_code: int) -> int:

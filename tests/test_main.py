@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gin
 import pytest
+from jax.errors import JaxRuntimeError
 
 from pagap_jax import errors, main
 from pagap_jax.jobs import JOBS, Job
@@ -26,6 +27,8 @@ def toy_failing_job(kind: str = "none") -> None:
         time.sleep(60)  # never to its end
     if kind == "bug":
         raise ZeroDivisionError("a bug")
+    if kind == "of_jax":  # whose constructor is in C
+        raise JaxRuntimeError("a bug")
     if kind != "none":
         raise getattr(errors, kind)("what happened")
 
@@ -114,10 +117,13 @@ def test_a_job_that_is_asked_to_stop_is_worth_a_retry(capsys):
 
 
 @pytest.mark.usefixtures("_toy")
-def test_a_bug_keeps_its_type_and_traceback():
-    with pytest.raises(ZeroDivisionError) as caught:
-        main.main(["toy", "--gin.toy_failing_job.kind='bug'"])
-    assert type(caught.value) is ZeroDivisionError and str(caught.value) == "a bug"
+@pytest.mark.parametrize(
+    ("kind", "error"), [("bug", ZeroDivisionError), ("of_jax", JaxRuntimeError)]
+)
+def test_a_bug_keeps_its_type_and_traceback(kind, error):
+    with pytest.raises(error) as caught:
+        main.main(["toy", f"--gin.toy_failing_job.kind={kind!r}"])
+    assert type(caught.value) is error and str(caught.value) == "a bug"
     assert "toy_failing_job" in {entry.name for entry in caught.traceback}
 
 

@@ -8,9 +8,10 @@ import threading
 import time
 
 import pytest
+from jax.errors import JaxRuntimeError
 
 from pagap_jax.errors import ConfigError, RetryError
-from pagap_jax.processes import join_processes
+from pagap_jax.processes import exit_code_of, join_processes
 from pagap_jax.roll_call import code_digest, meet
 from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
@@ -163,3 +164,17 @@ def test_a_machine_that_does_not_know_its_others_yet_is_worth_a_retry(error, mon
     monkeypatch.setenv("PAGAP_PROCESSES", "auto")
     with pytest.raises(RetryError, match=f"JAX didn't find the other processes: {error}"):
         join_processes()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), 134),
+        (JaxRuntimeError("UNAVAILABLE: Socket closed"), 134),
+        (JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm"), 1),
+        (JaxRuntimeError("INVALID_ARGUMENT: shapes"), 1),
+        (ZeroDivisionError("UNKNOWN: not JAX's"), 1),
+    ],
+)
+def test_errors_of_a_lost_process_are_told_from_a_fault_of_the_program(error, code):
+    assert exit_code_of(error) == code

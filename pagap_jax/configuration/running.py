@@ -61,7 +61,10 @@ def load_job(name: str) -> Callable:
 
 def _without_gin(error: BaseException) -> BaseException:
     """The error as it was raised: gin re-raises a copy, of a type of its own, per configurable."""
-    while type(error).__init__.__qualname__.startswith("augment_exception_message_and_reraise"):
+    # A constructor in C, as that of JAX's errors, has None for a qualified name.
+    while str(type(error).__init__.__qualname__).startswith(
+        "augment_exception_message_and_reraise"
+    ):
         assert error.__context__ is not None
         error = error.__context__
     return error

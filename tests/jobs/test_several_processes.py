@@ -8,10 +8,12 @@ The one device's are those of the toy study; the others read the same folders an
 import json
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
 
+from launch.options import RESTART_CODES
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TOKEN_COLUMNS
 from pagap_jax.errors import ConfigError
@@ -124,6 +126,29 @@ def test_rows_of_two_processes(folders, study):
         measured = {k: v for k, v in theirs.items() if isinstance(v, int | float)}
         for name, value in measured.items():
             np.testing.assert_allclose(ours[name], value, err_msg=name, **TOLERANCE)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_lost_process_is_worth_a_restart(killed, study, tmp_path):
+    """What the other ends with is no fault of the program, however it notices."""
+    plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
+    (argv,) = (s.argv(str(study.directory)) for s in plan.shared_stages() if s.job == "sft")
+    own = {"MODEL_DIR": str(tmp_path / "sft"), "TRAIN_STEPS": 10**6}
+    command = ["-m", "pagap_jax.main", *argv, *toy.bindings(own)]
+    running = toy.launch(command, 2, 2)
+    try:
+        until = time.monotonic() + toy.TIME_LIMIT
+        while not (tmp_path / "sft" / "metrics.jsonl").exists():
+            assert time.monotonic() < until and running[0].poll() is None
+            time.sleep(0.1)
+        running[killed].kill()
+        said = running[1 - killed].communicate(timeout=120)[1]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    code = running[1 - killed].returncode
+    assert (-code + 128 if code < 0 else code) in RESTART_CODES, said
 
 
 def test_processes_that_spread_a_job_differently_do_not_start(study, tmp_path):
