@@ -1,9 +1,9 @@
 """What travels between jobs on disk: text pairs and rows of results."""
 
 import dataclasses
-from collections.abc import Iterable
+from typing import TypeVar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of rows
 
 CHOICE_A = 0
 CHOICE_B = 1
@@ -25,27 +25,39 @@ class PreferencePair:
     true_choice: int = CHOICE_UNKNOWN
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalRow:
-    """Every measure of one checkpoint (§4.1, §5), with counts, errors and where it came from.
-
-    Log-probabilities and KL are in nats a response, summed over its tokens. `_low` and `_high`
-    bound 95 % intervals. The `_select` half of the win-rate prompts chooses checkpoints, the
-    `_report` half reports them, so that a maximum over checkpoints isn't biased upwards.
-    """
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowIdentity:
+    """Where a measured number comes from: the same first columns in every kind of row."""
 
     study: str  # name of the study
-    run: str  # the run's name, unique within (study, seed): 'online_lr0.0003_beta0.1'
-    method: str  # 'sft', 'golden', 'online', 'offline', 'replay'
-    loss: str  # 'ipo', 'ipo_margin', 'dpo', 'slic', 'bo2'
+    task: str  # 'tickets', 'summarization', ...
+    seed: int
+    arm: str  # a curve of a figure, for a reader: 'sft', 'golden', 'online', 'offline', ...
+    run: str  # an arm with one setting, unique within (study, seed): 'online_lr0.0003_beta0.1'
+    policy_size: str  # 'tiny', 'large', 'xl', ...
+    policy_parameters: int
+    pairs: str  # the data set that the run's pairs come from; 'policy': sampled as it trains
+    data_order: str  # 'recorded', 'shuffled', 'shuffled in blocks of 4 batches', ...
+    loss: str  # 'ipo', 'ipo_margin', 'dpo', 'slic', 'bo2', 'cross_entropy'
     reduction: str  # of token log-probs in a response: 'sum' or 'mean'
     beta: float
     learning_rate: float
     train_steps: int
     step: int
-    seed: int
-    checkpoint: str  # path relative to the study's folder
     fingerprint: str  # of the run's configuration
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointRow(RowIdentity):
+    """Every measure of one checkpoint (§4.1, §5), each with its count and how sure it is.
+
+    Log-probabilities and KL are in nats a response, summed over its tokens. `_low` and `_high`
+    bound 95 % intervals, `_se` is a standard error, both clustered by prompt. The prompts of the
+    `_select` half choose checkpoints, those of the `_report` half report them, so that a maximum
+    over checkpoints isn't biased upwards.
+    """
+
+    checkpoint: str  # path relative to the study's folder
     kl: float
     kl_se: float
     kl_prompts: int
@@ -59,38 +71,65 @@ class EvalRow:
     win_rate_report_low: float
     win_rate_report_high: float
     win_rate_report_prompts: int
-    win_rate_ties: int  # pairs on which the golden model's two orders cancel: half a win each
-    proxy_win_rate: float
+    win_rate_ties: int  # prompts on which the golden model's two orders cancel: half a win each
+    proxy_win_rate: float  # over the same prompts, judged by the proxy model
+    proxy_win_rate_low: float
+    proxy_win_rate_high: float
     accuracy: float  # sign of h against the golden label, on D_golden
     accuracy_low: float
     accuracy_high: float
     accuracy_pairs: int
-    self_accuracy: float  # the same on pairs sampled from the policy itself
+    self_accuracy: float  # the same on pairs sampled from the policy itself (App. E.1)
+    self_accuracy_low: float
+    self_accuracy_high: float
     self_accuracy_pairs: int
-    chosen_log_prob_shift: float
+    chosen_log_prob_shift: float  # mean of log π − log π_sft over D_golden's pairs (Fig. 8)
+    chosen_log_prob_shift_se: float
     rejected_log_prob_shift: float
-    response_length: float
+    rejected_log_prob_shift_se: float
+    log_prob_shift_pairs: int
+    samples: int  # that the following are measured on
+    response_length: float  # tokens
+    response_length_se: float
     share_finished: float  # of the sampled responses, those that end with the end token
-    share_unique: float
+    share_finished_low: float
+    share_finished_high: float
+    share_unique: float  # different responses among the samples, divided by their number
     schema_version: int = SCHEMA_VERSION
 
 
-def row_to_dict(row: EvalRow) -> dict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamRow(RowIdentity):
+    """Accuracy of one classifier on pairs around a step of D_online (Fig. 6).
+
+    `arm` and `run` are the classifier's, 'proxy' for the proxy model; `step` is D_online's.
+    """
+
+    stream: str  # the run whose D_online it is
+    pairs_low_step: int  # first and last step that the pairs were sampled at
+    pairs_high_step: int
+    accuracy: float  # against the golden label
+    accuracy_low: float
+    accuracy_high: float
+    accuracy_pairs: int
+    schema_version: int = SCHEMA_VERSION
+
+
+Row = TypeVar("Row", CheckpointRow, StreamRow)
+
+
+def row_to_dict(row: CheckpointRow | StreamRow) -> dict:
     """The row's fields in their order, as JSON and CSV hold them."""
     return dataclasses.asdict(row)
 
 
-def rows_from_dicts(dicts: Iterable[dict]) -> list[EvalRow]:
+def row_from_dict(kind: type[Row], fields: dict) -> Row:
     """Inverse of `row_to_dict`.
 
     Raises:
         TypeError: a field is missing or not known.
         ValueError: written by another schema version.
     """
-    rows = []
-    for fields in dicts:
-        if fields.get("schema_version") != SCHEMA_VERSION:
-            found = fields.get("schema_version")
-            raise ValueError(f"row of schema version {found!r}, this reads {SCHEMA_VERSION}")
-        rows.append(EvalRow(**fields))
-    return rows
+    if (found := fields.get("schema_version")) != SCHEMA_VERSION:
+        raise ValueError(f"row of schema version {found!r}, this reads {SCHEMA_VERSION}")
+    return kind(**fields)

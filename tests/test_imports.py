@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagap_jax"
 
 # Lowest first: a room imports from itself and from those before it.
 ROOMS = (
-    "array_types errors accelerators files roll_call processes compilation records progress "
+    "array_types errors streams accelerators files roll_call processes compilation records progress "
     "run_directory data model losses sampling policies preference_models interop train align "
     "evaluation jobs study configuration aot main"
 ).split()
