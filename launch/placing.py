@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import gin
 
@@ -12,7 +11,8 @@ from launch.checking import checked_arguments
 from pagap_jax.accelerators import Slice, parse_slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
 from pagap_jax.errors import ConfigError
-from pagap_jax.study.plan import ControlledStudy, Stage, in_order, plans_of
+from pagap_jax.study.plan import Plan, kind_of
+from pagap_jax.study.stages import Stage, in_order
 
 ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
 
@@ -40,11 +40,6 @@ class Job:
         return name_of(prefix, self.stage.name, self.kind)
 
 
-def kind_of(stage: Stage) -> str:
-    """'golden_policy': stages of a kind share a gin file."""
-    return PurePosixPath(stage.gin_file).stem
-
-
 def name_of(prefix: str, stage: str, kind: str) -> str:
     """A name for a stage that engines take: 'tiny-3f9a1c-golden-policy'."""
     digest = hashlib.sha256(stage.encode()).hexdigest()[:6]
@@ -54,17 +49,11 @@ def name_of(prefix: str, stage: str, kind: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What the gin files say.
-
-    Attributes:
-        slices: by kind of stage.
-        long_offline_runs: how many runs a seed its results will add.
-    """
+    """What the gin files say; slices are by kind of stage."""
 
     study_dir: str
     stages: list[Stage]
     slices: dict[str, Slice]
-    long_offline_runs: int
 
 
 def read_study(words: Sequence[str]) -> Study:
@@ -78,12 +67,9 @@ def read_study(words: Sequence[str]) -> Study:
         raise ConfigError(f"found the job {command.job!r} after --, expected study")
     study = load_job(command.job)
     parse(study, command.gin_files, command.gin_bindings, command.search_paths)
-    bound = gin.get_bindings("study")
-    fields = [field.name for field in dataclasses.fields(ControlledStudy) if field.name != "seed"]
-    plans = plans_of(bound["seeds"], **{name: bound.get(name) for name in fields})
-    stages = [stage for plan in plans for stage in plan.stages(bound["online"], bound["offline"])]
-    slices = {kind: parse_slice(name) for kind, name in plans[0].slices.items()}
-    return Study(bound["study_dir"], stages, slices, bound.get("long_offline_runs", 0))
+    plan: Plan = gin.get_bindings("study")["plan"]
+    slices = {kind: parse_slice(name) for kind, name in plan.slices.items()}
+    return Study(plan.study_dir, plan.stages(), slices)
 
 
 def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:

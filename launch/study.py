@@ -178,12 +178,6 @@ def _run(given: argparse.Namespace) -> int:
     num_slices = vars(given).get("num_slices", 1)
     jobs = place(study, given.slices, given.engine in HERE, here, num_slices)
     ENGINES[given.engine](jobs, given)
-    if study.long_offline_runs:
-        print(
-            f"note: {study.long_offline_runs} longer offline runs a seed depend on the rows of"
-            " these jobs and aren't among them",
-            file=sys.stderr,
-        )
     return 0
 
 

@@ -14,7 +14,11 @@ from pagap_jax.jobs import JOBS
 from pagap_jax.processes import are_several, end_early, exit_code_of, join_processes
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
-COMMANDS = {"checkpoint": "pagap_jax.interop.command", "compile": "pagap_jax.aot.command"}
+COMMANDS = {
+    "checkpoint": "pagap_jax.interop.command",
+    "compile": "pagap_jax.aot.command",
+    "report": "pagap_jax.study.command",
+}
 INTERRUPTED = 130
 
 

@@ -26,6 +26,8 @@ _COMMANDS = """\
 without a gin file:
   pagap checkpoint inspect PATH                what a T5X, Hugging Face or own checkpoint holds
   pagap checkpoint convert SRC DST --to FORMAT  writes it as orbax, t5x or hf
+from a study's rows, or several studies':
+  pagap report STUDY_DIR [STUDY_DIR ...] --out=DIR   report, findings and figures; runs nothing
 without a TPU:
   pagap compile [JOB] --gin_file=PATH --topology=v5p:4x4x4  whether the job fits, and its limits
 """

@@ -28,11 +28,14 @@ RULE = "#d8dee4"
 GOLD = "#b7791f"
 PAGE = "#ffffff"
 # Okabe and Ito's palette, told apart with any colour vision; markers tell apart without colour.
-_METHOD_COLOURS = {"online": "#0072b2", "offline": "#d55e00", "replay": "#009e73"}
-_METHOD_MARKERS = {"online": "o", "offline": "^", "replay": "D"}
-_OTHER_COLOUR, _OTHER_MARKER = "#cc79a7", "s"
+_ARMS = {
+    "online": ("#0072b2", "o"),
+    "offline": ("#d55e00", "^"),
+    "shuffled": ("#009e73", "D"),
+}
+_OTHER = ("#cc79a7", "s")
 _CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", GOLD: "gold", PAGE: "page"} | {
-    colour: method for method, colour in _METHOD_COLOURS.items()
+    colour: arm for arm, (colour, _) in _ARMS.items()
 }
 
 _STYLE: dict[Any, Any] = {
@@ -58,14 +61,14 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def colour_of(method: str) -> str:
-    """The method's colour, the same in every figure."""
-    return _METHOD_COLOURS.get(method, _OTHER_COLOUR)
+def colour_of(arm: str) -> str:
+    """The arm's colour, the same in every figure."""
+    return _ARMS.get(arm, _OTHER)[0]
 
 
-def marker_of(method: str) -> str:
-    """The method's marker, the same in every figure."""
-    return _METHOD_MARKERS.get(method, _OTHER_MARKER)
+def marker_of(arm: str) -> str:
+    """The arm's marker, the same in every figure."""
+    return _ARMS.get(arm, _OTHER)[1]
 
 
 @contextmanager
@@ -144,3 +147,16 @@ def _svg(figure: "Figure", facecolor: str) -> str:
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(content, format="svg", facecolor=facecolor, metadata=nothing)
     return content.getvalue()
+
+
+def draw_golden_line(axes: "Axes") -> None:
+    """Where a policy wins as often as the golden policy."""
+    axes.axhline(0.5, color=GOLD, linewidth=1.2, linestyle=(0, (6, 3)), zorder=1)
+    axes.annotate(
+        "golden policy",
+        (0, 0.5),
+        (6, 4),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=GOLD,
+    )

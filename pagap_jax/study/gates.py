@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pagap_jax.errors import ConfigError, GateError
 from pagap_jax.run_directory import read_result
-from pagap_jax.study.results import Gate
+from pagap_jax.study.context import Gate
 
 Bars = Mapping[str, tuple[float | None, float | None]]  # lowest and highest allowed value
 

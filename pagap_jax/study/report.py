@@ -1,110 +1,107 @@
-"""The report of a study: what came out, how sure that is, and where it differs from the paper."""
+"""The report of one study or of several: what came out, how sure that is, what differs."""
 
-import dataclasses
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from pagap_jax.files import write_atomically
-from pagap_jax.study import drawing, figures, report_tables, statistics
+from pagap_jax.study import drawing, report_tables, statistics
 from pagap_jax.study import report_page as page
-from pagap_jax.study.report_tables import METHODS, NOTHING
-from pagap_jax.study.results import Gate
+from pagap_jax.study.context import Context
+from pagap_jax.study.experiments import EXPERIMENTS
+from pagap_jax.study.figures import FIGURES
+from pagap_jax.study.figures.preference_models import draw_validation
+from pagap_jax.study.findings import Finding
+from pagap_jax.study.rows import Rows
 
 _PAPER = (
     "The paper: Tang et al. 2024, Understanding the performance gap between online and offline "
     "alignment algorithms, arXiv 2405.08448."
 )
+REPORT_FILE, FINDINGS_FILE, FIGURES_DIR = "report.html", "findings.json", "figures"
 
 
-@dataclasses.dataclass(frozen=True)
-class ReportContext:
-    """What a report says beside the rows."""
-
-    study: str  # what was studied, in a few words: 'tiny T5 on the built-in tickets'
-    gates: list[Gate]
-    data: dict  # counts and rates of the data, nested as deep as they need
-    notes: list[str]  # where the study differs from the paper, one sentence each
-
-
-def write_report(path: str | Path, frame: pd.DataFrame, context: ReportContext) -> None:
-    """Writes one HTML page that holds everything it shows; equal input gives equal bytes.
+def write_report(folder: Path, rows: Rows, contexts: Sequence[Context]) -> None:
+    """Writes the report, the findings and every figure; equal input gives equal bytes.
 
     Args:
-        path: of the page.
-        frame: rows as `results.collect_rows` gives them; methods or seeds may be missing.
-        context: the gates, the data report and the notes.
+        folder: gets report.html, findings.json and figures/*.{png,svg}.
+        rows: of all studies.
+        contexts: one a study.
     """
-    write_atomically(path, render_report(frame, context).encode())
+    write_atomically(folder / REPORT_FILE, render_report(rows, contexts).encode())
+    found = {one.study: [f.as_json() for f in findings_of(rows, one)] for one in contexts}
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / FINDINGS_FILE, text.encode())
+    for figure in FIGURES.values():
+        if figure.can_draw(rows):
+            drawing.save_figure(figure.draw(rows), folder / FIGURES_DIR / figure.name)
 
 
-def render_report(frame: pd.DataFrame, context: ReportContext) -> str:
+def findings_of(rows: Rows, context: Context) -> list[Finding]:
+    """Every finding of the paper that the package knows, asked of one study's rows."""
+    of_study = statistics.one_study(rows, context.study)
+    return [ask(of_study) for one in EXPERIMENTS.values() for ask in one.findings]
+
+
+def render_report(rows: Rows, contexts: Sequence[Context]) -> str:
     """The page that `write_report` writes."""
-    parts = [
-        page.title(context.study),
-        page.paragraph(_verdict(frame), "lede"),
-        page.tiles(_headline(frame)),
-        _figure_1(frame, context.study),
-        page.heading("Peak win rate"),
-        report_tables.peaks(frame),
-        page.heading("Win rate at equal KL"),
-        report_tables.by_kl_bin(frame),
-        report_tables.up_to_kl(frame),
-        page.heading("Best possible performance"),
-        report_tables.quantiles(frame),
-        page.heading("Runs"),
-        report_tables.runs(frame),
-        page.heading("Over training"),
-        _training(frame, context.study),
-        _log_prob_shift(frame, context.study),
-        page.heading("Gates"),
-        report_tables.gates(context.gates),
-        page.heading("Data"),
-        report_tables.data(context.data),
-        page.heading("Where this differs from the paper"),
-        page.bullets(context.notes) or page.paragraph("Nothing was noted."),
-        page.paragraph(_PAPER),
-    ]
-    return page.document(f"{context.study}: online and offline", parts)
+    title = "; ".join(context.title for context in contexts)
+    parts = [page.title(title), *map(page.paragraph, _questions(contexts))]
+    for context in contexts:
+        parts += _summary(rows, context)
+    parts += _figures(rows, title)
+    for context in contexts:
+        parts += _details(statistics.one_study(rows, context.study), context)
+    return page.document(f"{title}: online and offline", [*parts, page.paragraph(_PAPER)])
 
 
-def _verdict(frame: pd.DataFrame) -> str:
-    gaps = statistics.peak_gap(frame)
-    if gaps.empty:
+def _questions(contexts: Sequence[Context]) -> list[str]:
+    names = dict.fromkeys(name for context in contexts for name in context.experiments)
+    return [EXPERIMENTS[name].question for name in names if name in EXPERIMENTS]
+
+
+def _summary(rows: Rows, context: Context) -> Iterator[str]:
+    """What came out of a study: the headline, its tiles, all findings."""
+    of_study, found = statistics.one_study(rows, context.study), findings_of(rows, context)
+    yield page.heading(context.title)
+    yield page.paragraph(_headline(found[0]), "lede")
+    yield page.tiles(_tiles(of_study))
+    yield page.heading("The paper's findings")
+    yield report_tables.findings([one for one in found if one.verdict != "not asked"])
+    if asked_not := [one.sentence for one in found if one.verdict == "not asked"]:
+        yield page.paragraph("Not asked by this study: " + " ".join(asked_not))
+
+
+def _headline(one: Finding) -> str:
+    if one.verdict == "not asked":
         return "No seed has both an online and an offline run: there is nothing to compare."
-    ahead, seeds = int((gaps["gap"] > 0).sum()), len(gaps)
-    if seeds == 1:
-        (only,) = gaps.to_dict("records")
-        side = "above offline" if ahead else "not above offline"
-        if only["low"] <= 0 <= only["high"]:
-            side = "about where offline does"
-        return (
-            f"Online peaks {side} in the one seed that was run: the difference is "
-            f"{report_tables.gap(only)} (95 % interval over prompts)."
-        )
-    mean = statistics.summarize_seeds(gaps["gap"])
+    said = {
+        "agrees": "Online is above offline at equal KL",
+        "disagrees": "Online is below offline at equal KL",
+        "undecided": "Online is about where offline is at equal KL",
+    }[one.verdict]
+    over = f"over {one.seeds} seeds" if one.over == "seeds" else "over prompts; one seed was run"
     return (
-        f"Online peaks above offline in {ahead} of {seeds} seeds. The mean difference is "
-        f"{mean.mean:+.3f} (95 % interval over seeds {mean.low:+.3f} to {mean.high:+.3f}, "
-        f"one-sided p = {mean.p_one_sided:.2g})."
+        f"{said}: averaged over their common range of log KL the win rate differs by "
+        f"{one.effect:+.3f} (95 % interval {one.low:+.3f} to {one.high:+.3f}, {over})."
     )
 
 
-def _headline(frame: pd.DataFrame) -> Iterator[page.Tile]:
-    peaks = statistics.mean_over_seeds(statistics.peak(frame), ["method"]).set_index("method")
-    for method in METHODS:
-        number, detail = NOTHING, "not run"
-        if method in peaks.index:
-            row = peaks.loc[method]
-            seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']:.0f} seeds"
-            interval = report_tables.interval(row["low"], row["high"])
-            number = f"{row['win_rate']:.3f}"
-            detail = f"95 %: {interval}, {seeds}, at KL {row['kl']:.1f}"
-        yield page.Tile(f"peak win rate, {method}", number, detail, method)
+def _tiles(rows: Rows) -> Iterator[page.Tile]:
+    best = statistics.mean_over_seeds(statistics.peak(rows.checkpoints), ["arm"])
+    for row in best.to_dict("records"):
+        if row["arm"] in report_tables.STARTS:
+            continue
+        seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']:.0f} seeds"
+        interval = report_tables.interval(row["low"], row["high"])
+        detail = f"95 %: {interval}, {seeds}, at KL {row['kl']:.1f}"
+        yield page.Tile(
+            f"peak win rate, {row['arm']}", f"{row['win_rate']:.3f}", detail, row["arm"]
+        )
     for label, gaps in (
-        ("peak online − peak offline", statistics.peak_gap(frame)),
-        ("online − offline at KL 3 to 6", statistics.equal_kl_gap(frame)),
+        ("online − offline at equal KL", statistics.budget_gap(rows)),
+        ("peak online − peak offline", statistics.peak_gap(rows)),
     ):
         values = gaps["gap"].dropna()
         detail = "by seed: " + ", ".join(f"{value:+.3f}" for value in values)
@@ -112,43 +109,51 @@ def _headline(frame: pd.DataFrame) -> Iterator[page.Tile]:
         yield page.Tile(label, mean, detail if len(values) else "nothing to compare")
 
 
-def _figure_1(frame: pd.DataFrame, study: str) -> str:
-    svg = drawing.inline_svg(
-        figures.draw_figure_1(frame), "fig1", "Win rate over KL, online and offline"
-    )
-    caption = (
-        "Win rate against the golden policy over KL from the SFT policy. Corresponds to Fig. 1 of "
-        f"the paper; here: {study}. Each faint point is one checkpoint of one run, over all "
-        "prompts. Lines join the best checkpoints in bins of KL, each chosen on one half of the "
-        "prompts and reported on the other, averaged over seeds; choosing by halves is ours. Bars: "
-        "standard error over seeds, or the 95 % interval over prompts where a bin has one seed."
-    )
-    return page.figure(svg, caption, "narrow")
+def _figures(rows: Rows, title: str) -> Iterator[str]:
+    """Every figure that these rows have something for; of the others, what would bring them."""
+    missing = []
+    for figure in FIGURES.values():
+        if not figure.can_draw(rows):
+            brings = [one.name for one in EXPERIMENTS.values() if figure.name in one.figures]
+            missing.append(f"{figure.title} (experiment {' or '.join(brings)})")
+            continue
+        svg = drawing.inline_svg(figure.draw(rows), figure.name, figure.title)
+        source = f" Corresponds to {figure.corresponds_to} of the paper." * bool(
+            figure.corresponds_to
+        )
+        yield page.heading(figure.title)
+        yield page.figure(svg, f"{figure.caption}{source} Here: {title}.", "narrow")
+    if missing:
+        yield page.paragraph("Not drawn, for want of rows: " + "; ".join(missing) + ".")
 
 
-_HOW_TO_READ = (
-    "A column of panels per β. Colour and marker tell the method, dashes the learning rate; thin "
-    "lines are seeds, thick ones their mean."
+def _details(rows: Rows, context: Context) -> Iterator[str]:
+    """The tables of one study."""
+    yield page.heading(f"{context.title}: peak win rate")
+    yield report_tables.peaks(rows)
+    yield page.heading("Win rate at equal KL")
+    yield report_tables.by_kl_bin(rows)
+    yield report_tables.up_to_kl(rows)
+    yield page.heading("Best possible performance")
+    yield report_tables.quantiles(rows.checkpoints)
+    yield page.heading("Runs")
+    yield report_tables.runs(rows.checkpoints)
+    yield page.heading("Policies as classifiers of their own samples")
+    yield report_tables.self_classification(rows.checkpoints)
+    if context.validation:
+        yield page.heading("Preference models over training")
+        drawn = draw_validation(context.validation)
+        svg = drawing.inline_svg(drawn, f"validation-{context.study}", "Validation over training")
+        yield page.figure(svg, _VALIDATION)
+    yield page.heading("Gates")
+    yield report_tables.gates(context.gates)
+    yield page.heading("Data")
+    yield report_tables.data(context.data)
+    yield page.heading("Where this differs from the paper")
+    yield page.bullets(context.notes) or page.paragraph("Nothing was noted.")
+
+
+_VALIDATION = (
+    "Preference models on pairs of the validation split while they trained, both orders asked: "
+    "accuracy with its 95 % interval, and loss. The circle marks the checkpoint that is used."
 )
-
-
-def _training(frame: pd.DataFrame, study: str) -> str:
-    svg = drawing.inline_svg(
-        figures.draw_over_steps(frame), "training", "Win rate, KL and accuracy over steps"
-    )
-    caption = (
-        f"Win rate, KL and accuracy on D_golden over training; here: {study}. The accuracy "
-        f"corresponds to Fig. 8 (top) of the paper. {_HOW_TO_READ}"
-    )
-    return page.figure(svg, caption)
-
-
-def _log_prob_shift(frame: pd.DataFrame, study: str) -> str:
-    drawn = figures.draw_over_steps(frame, figures.LOG_PROBS)
-    svg = drawing.inline_svg(drawn, "shift", "Log-probability of responses over steps")
-    caption = (
-        "Mean of log π − log π_SFT of D_golden's responses, in nats a response, over training; "
-        f"here: {study}. The chosen responses correspond to Fig. 8 (bottom) of the paper. "
-        f"{_HOW_TO_READ}"
-    )
-    return page.figure(svg, caption)

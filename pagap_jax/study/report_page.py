@@ -7,10 +7,10 @@ from typing import NamedTuple
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #24292f; --muted: #59636e;
   --rule: #d8dee4; --tile: #f6f8fa; --gold: #9a6700; --online: #0072b2; --offline: #c04f00;
-  --replay: #007a59; --passed: #1a7f37; --missed: #c62828; }
+  --shuffled: #007a59; --passed: #1a7f37; --missed: #c62828; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #0d1117; --ink: #e6edf3; --muted: #9198a1; --rule: #30363d; --tile: #161b22;
-    --gold: #d9a441; --online: #58b4f0; --offline: #ff8f4d; --replay: #3fc79a;
+    --gold: #d9a441; --online: #58b4f0; --offline: #ff8f4d; --shuffled: #3fc79a;
     --passed: #3fb950; --missed: #ff7b72; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.25rem 4rem; background: var(--page);
@@ -39,10 +39,12 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--rule); text-align: right;
   white-space: nowrap; }
 th:first-child, td:first-child, .text { text-align: left; }
+tbody th, td.text { white-space: normal; }
 thead th { border-bottom: 2px solid var(--rule); color: var(--muted); font-weight: 600; }
 tbody th { font-weight: 500; }
-.passed, .missed { text-align: left; color: var(--passed); }
-.missed { color: var(--missed); font-weight: 700; }
+.passed, .missed, .agrees, .disagrees, .undecided { text-align: left; }
+.passed, .agrees { color: var(--passed); }
+.missed, .disagrees { color: var(--missed); font-weight: 700; }
 @media print { .scroll { overflow: visible; } figure { break-inside: avoid; } }
 """
 # The browser itself then refuses to fetch anything.

@@ -7,47 +7,80 @@ import pandas as pd
 
 from pagap_jax.study import report_page as page
 from pagap_jax.study import statistics
-from pagap_jax.study.results import Gate
+from pagap_jax.study.context import Gate
+from pagap_jax.study.findings import Finding
+from pagap_jax.study.rows import Rows
 
-METHODS = ("online", "offline")
 NOTHING = "–"
+STARTS = ("sft", "golden")  # policies that no arm trained
+ABOVE, BELOW = "online", "offline"  # whose difference tables show where both were run
 
 
-def peaks(frame: pd.DataFrame) -> str:
-    """The best checkpoint of each seed and method, and their difference."""
-    best = statistics.peak(frame)
-    gaps = statistics.peak_gap(frame).set_index("seed").to_dict("index")
+def arms_of(frame: pd.DataFrame) -> list[str]:
+    """The arms that were trained, the paper's two first."""
+    found = [arm for arm in frame["arm"].unique() if arm not in STARTS]
+    first = [arm for arm in (ABOVE, BELOW) if arm in found]
+    return first + sorted(set(found) - set(first))
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """What the paper found, and what this study says of it."""
     rows = []
-    for row in best[best["method"].isin(METHODS)].to_dict("records"):
+    for one in found:
+        effect, over = NOTHING, ""
+        if one.verdict != "not asked":
+            effect = f"{one.effect:+.3f} {_signed_interval(one.low, one.high)}"
+            over = f"{one.seeds} seeds" if one.over == "seeds" else f"{one.over}, one seed"
+        by_seed = ", ".join(f"{value:+.3f}" for value in one.by_seed)
+        rows.append((one.sentence, one.source, one.measured, effect, over, by_seed, one.verdict))
+    caption = (
+        "Sentences of the paper, measured on this study's rows. Effects have 95 % intervals: over "
+        "seeds (Student's t), or over prompts where there is one seed, paired and clustered by "
+        "prompt; such an interval says nothing of what another seed would give. Verdict, by a rule "
+        "fixed before any run: it agrees where the whole interval is above 0, disagrees where all "
+        "of it is below."
+    )
+    headers = ("the paper", "source", "measured", "effect", "interval over", "by seed", "verdict")
+    kinds = ("agrees", "disagrees", "undecided")
+    return page.table(caption, headers, rows, text_columns=(1, 2, 4), cell_kinds=kinds)
+
+
+def peaks(rows: Rows) -> str:
+    """The best checkpoint of each seed and arm, and the difference of online and offline."""
+    best = statistics.peak(rows.checkpoints)
+    gaps = statistics.peak_gap(rows, ABOVE, BELOW).set_index("seed").to_dict("index")
+    lines = []
+    for row in best[~best["arm"].isin(STARTS)].to_dict("records"):
         seed = row["seed"]
-        rows.append(
+        lines.append(
             (
                 str(seed),
-                row["method"],
+                row["arm"],
                 row["run"],
                 str(row["step"]),
                 _number(row["kl"], 2),
                 _number(row["win_rate_select"]),
                 _number(row["win_rate_report"]),
                 interval(row["win_rate_report_low"], row["win_rate_report_high"]),
-                gap(gaps[seed]) if row["method"] == "online" and seed in gaps else "",
+                gap(gaps[seed]) if row["arm"] == ABOVE and seed in gaps else "",
             )
         )
     caption = (
-        "The best checkpoint of each seed and method over all its runs. It is chosen by its win "
-        "rate on the select half of the prompts; the report half is the result, with Wilson's "
-        "95 % interval. The interval of a difference (Newcombe) takes the two rates for "
-        "independent; they share prompts, so it is rather too wide."
+        "The best checkpoint of each seed and arm over all its runs. It is chosen by its win rate "
+        "on the select half of the prompts; the report half is the result, with Wilson's 95 % "
+        "interval. The interval of a difference is over prompts, paired."
     )
-    headers = ("seed", "method", "run", "step", "KL", "select half", "report half", "95 %")
-    return page.table(caption, (*headers, "online − offline"), rows, text_columns=(1, 2))
+    headers = ("seed", "arm", "run", "step", "KL", "select half", "report half", "95 %")
+    return page.table(caption, (*headers, f"{ABOVE} − {BELOW}"), lines, text_columns=(1, 2))
 
 
-def by_kl_bin(frame: pd.DataFrame) -> str:
-    """Best win rate in bins of KL, method beside method."""
+def by_kl_bin(rows: Rows) -> str:
+    """Best win rate in bins of KL, arm beside arm."""
     keys = ["kl_low", "kl_high"]
-    cells = statistics.best_by_kl_bin(frame)
-    gaps = statistics.seed_gaps(statistics.best_in_kl_bins(frame), keys)
+    cells = statistics.best_by_kl_bin(rows.checkpoints)
+    gaps = statistics.seed_gaps(
+        rows, statistics.best_in_kl_bins(rows.checkpoints), ABOVE, BELOW, keys
+    )
     labels = {key: _bin(*key) for key in zip(cells["kl_low"], cells["kl_high"], strict=True)}
     caption = (
         "Best checkpoint of each seed in a bin of KL (chosen on the select half, reported on the "
@@ -57,31 +90,50 @@ def by_kl_bin(frame: pd.DataFrame) -> str:
     return _compared(caption, cells, gaps, keys, labels)
 
 
-def up_to_kl(frame: pd.DataFrame) -> str:
-    """Best win rate with at most some KL, method beside method."""
-    cells = statistics.win_rate_up_to_kl(frame)
-    gaps = statistics.seed_gaps(statistics.best_up_to_kl(frame), ["kl_limit"])
+def up_to_kl(rows: Rows) -> str:
+    """Best win rate with at most some KL, arm beside arm."""
+    cells = statistics.win_rate_up_to_kl(rows.checkpoints)
+    best = statistics.best_up_to_kl(rows.checkpoints)
+    gaps = statistics.seed_gaps(rows, best, ABOVE, BELOW, ["kl_limit"])
     labels = {(limit,): f"up to {limit:g}" for limit in cells["kl_limit"]}
     caption = "The same for the best checkpoint with at most that KL. In brackets, seeds."
     return _compared(caption, cells, gaps, ["kl_limit"], labels)
 
 
 def quantiles(frame: pd.DataFrame) -> str:
-    """The 0.9 quantile of each method's win rates (Fig. 11)."""
+    """The 0.9 quantile of each arm's win rates (Fig. 11)."""
     table = statistics.ninety_percent_quantile(frame)
     rows = []
-    for method in METHODS:
-        of_method = table[table["method"] == method]
-        means = (_number(of_method[column].mean()) for column in ("quantile", "relative"))
-        by_seed = ", ".join(f"{value:.3f}" for value in of_method["quantile"])
-        rows.append((method, *means, by_seed or NOTHING))
+    for arm in arms_of(frame):
+        of_arm = table[table["arm"] == arm]
+        means = (_number(of_arm[column].mean()) for column in ("quantile", "relative"))
+        by_seed = ", ".join(f"{value:.3f}" for value in of_arm["quantile"])
+        rows.append((arm, *means, by_seed or NOTHING))
     caption = (
         "The 0.9 quantile of the win rates (all prompts) over every checkpoint and "
-        "hyper-parameter of a method, mean over seeds, and divided by that of online. "
+        "hyper-parameter of an arm, mean over seeds, and divided by that of online. "
         "Corresponds to one policy size of Fig. 11 of the paper."
     )
-    headers = ("method", "0.9 quantile", "relative to online", "by seed")
+    headers = ("arm", "0.9 quantile", "relative to online", "by seed")
     return page.table(caption, headers, rows)
+
+
+def self_classification(frame: pd.DataFrame) -> str:
+    """Accuracy on the policy's own samples at the end of each run (App. E.1)."""
+    rows = []
+    last = statistics.last_checkpoints(frame)
+    for row in last[~last["arm"].isin(STARTS)].to_dict("records"):
+        low, high = row["self_accuracy_low"], row["self_accuracy_high"]
+        chance = "above" if low > 0.5 else "below" if high < 0.5 else "not told from chance"
+        cells = (row["run"], str(row["seed"]), str(row["step"]), _number(row["self_accuracy"]))
+        rows.append((*cells, interval(low, high), str(row["self_accuracy_pairs"]), chance))
+    caption = (
+        "The policy as a classifier of pairs that it sampled itself, against the golden model's "
+        "label, at the last step of each run (App. E.1). The paper finds no policy better than "
+        "chance, 0.5."
+    )
+    headers = ("run", "seed", "step", "accuracy", "95 %", "pairs", "chance")
+    return page.table(caption, headers, rows, text_columns=(6,))
 
 
 def runs(frame: pd.DataFrame) -> str:
@@ -91,6 +143,7 @@ def runs(frame: pd.DataFrame) -> str:
         rows.append(
             (
                 row["run"],
+                f"{row['pairs']}, {row['data_order']}",
                 f"{row['loss']}, {row['reduction']}",
                 f"{row['beta']:g}",
                 f"{row['learning_rate']:g}",
@@ -100,6 +153,7 @@ def runs(frame: pd.DataFrame) -> str:
                 f"{_number(row['final_win_rate'])} @ {_number(row['final_kl'], 1)}",
                 _number(row["proxy_win_rate"]),
                 _number(row["accuracy"]),
+                _number(row["self_accuracy"]),
                 _number(row["response_length"], 1),
                 _number(row["share_finished"], 2),
                 _number(row["share_unique"], 2),
@@ -109,11 +163,12 @@ def runs(frame: pd.DataFrame) -> str:
         "Each run, mean over its seeds. Peak: win rate on the report half, with its standard "
         "error over seeds, at its KL. The rest is measured at the last step: win rate over all "
         "prompts at its KL, win rate as the proxy model sees it, accuracy as a classifier of "
-        "D_golden, tokens a response, share of responses that ended and that were unique."
+        "D_golden and of own samples, tokens a response, share of responses that ended and that "
+        "were unique."
     )
-    settings = ("run", "loss", "β", "rate", "steps", "seeds")
-    measures = ("peak @ KL", "final @ KL", "proxy", "accuracy", "length", "finished", "unique")
-    return page.table(caption, (*settings, *measures), rows, text_columns=(1,))
+    settings = ("run", "pairs", "loss", "β", "rate", "steps", "seeds")
+    measures = ("peak @ KL", "final @ KL", "proxy", "accuracy", "own", "length", "finished")
+    return page.table(caption, (*settings, *measures, "unique"), rows, text_columns=(1, 2))
 
 
 def gates(entries: Sequence[Gate]) -> str:
@@ -141,7 +196,7 @@ def interval(low: float, high: float) -> str:
 
 def gap(row: Mapping) -> str:
     """A difference with its interval: a row of `statistics.seed_gaps`."""
-    return f"{row['gap']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return f"{row['gap']:+.3f} {_signed_interval(row['low'], row['high'])}"
 
 
 def signed(value: float) -> str:
@@ -149,23 +204,28 @@ def signed(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:+.3f}"
 
 
+def _signed_interval(low: float, high: float) -> str:
+    return f"[{low:+.3f}, {high:+.3f}]"
+
+
 def _compared(
     caption: str, cells: pd.DataFrame, gaps: pd.DataFrame, keys: list[str], labels: dict
 ) -> str:
-    """A row per group, a column per method, and the difference over seeds that have both."""
-    by_cell = {(row["method"], *(row[k] for k in keys)): row for row in cells.to_dict("records")}
+    """A row per group, a column per arm, and the difference over seeds that have both."""
+    arms = arms_of(cells)
+    by_cell = {(row["arm"], *(row[k] for k in keys)): row for row in cells.to_dict("records")}
     rows = []
     for key in sorted(labels):
-        found = [by_cell.get((method, *key)) for method in METHODS]
+        found = [by_cell.get((arm, *key)) for arm in arms]
         if not any(found):
             continue
-        here = gaps.loc[(gaps[keys] == list(key)).all(axis=1), "gap"]
-        over_seeds = statistics.summarize_seeds(here)
-        spread = f" ± {over_seeds.se:.3f}" if over_seeds.seeds > 1 else ""
-        difference = f"{signed(over_seeds.mean)}{spread} ({over_seeds.seeds})"
-        cells_here = (_cell(row) for row in found)
-        rows.append((labels[key], *cells_here, difference if over_seeds.seeds else NOTHING))
-    return page.table(caption, ("KL", *METHODS, "online − offline"), rows)
+        here = gaps[(gaps[keys] == list(key)).all(axis=1)].to_dict("records")
+        over_seeds = statistics.summarize_seeds(row["gap"] for row in here)
+        told = f"{signed(over_seeds.mean)} ± {over_seeds.se:.3f} ({over_seeds.seeds})"
+        if over_seeds.seeds < 2:
+            told = gap(here[0]) if here else NOTHING
+        rows.append((labels[key], *map(_cell, found), told))
+    return page.table(caption, ("KL", *arms, f"{ABOVE} − {BELOW}"), rows)
 
 
 def _cell(row: Mapping | None) -> str:

@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from pagap_jax.errors import PagapError, RetryError, StoppedError
-from pagap_jax.study.plan import Stage, in_order
+from pagap_jax.study.stages import Stage, in_order
 
 RunJob = Callable[[Sequence[str]], object]
 LOOK_EVERY = 1.0  # seconds between two looks whether all workers are alive

@@ -1,0 +1,81 @@
+"""Arms: the curves that experiments compare, and how a run of one is named.
+
+An arm says where its pairs come from, in what order, and with which loss; its sweep of learning
+rates, β and lengths is the study's (gin). An arm that two experiments name is run once.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from pagap_jax.study.stages import Settings
+
+SHORT_NAMES = {"LEARNING_RATE": "lr", "TRAIN_STEPS": "steps"}  # of macros in names of runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What another stage of the same seed makes, before the study's settings name it.
+
+    Attributes:
+        of: a stage ('sft', 'd_golden'), or an arm, which stands for its run with the first of
+            its settings (the baseline).
+        inside: a place in its folder: 'd_online', 'checkpoints/800'.
+    """
+
+    of: str
+    inside: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledPairs:
+    """A data set to be sampled: one response of each of two policies to each prompt of D_golden.
+
+    Attributes:
+        stage: name of the stage that makes it.
+        policy_a, policy_b: who responds; the golden model chooses (§6).
+    """
+
+    stage: str
+    policy_a: Place
+    policy_b: Place
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One curve of a comparison.
+
+    Attributes:
+        name: for readers: 'online', 'offline', 'shuffled', 'blocks of 4'.
+        pairs_name: of the data set in rows and captions: 'D_golden', 'D_online'; 'policy' where
+            the policy samples its own.
+        pairs: the data set itself; online takes its prompts alone.
+        judge: stage of the preference model that labels what the policy samples; None offline.
+        settings: gin macros that make this arm what it is: order of pairs, loss.
+        like: the arm whose sweep this one takes where the study gives it none of its own.
+        stores_reference: whether its runs share the reference's log-probs, computed once a data
+            set. A replay of D_online doesn't: it has to be the online run to the bit (App. F).
+    """
+
+    name: str
+    pairs_name: str
+    pairs: Place | SampledPairs
+    judge: str | None = None
+    settings: Settings = dataclasses.field(default_factory=dict)
+    like: str = ""
+    stores_reference: bool = True
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the policy samples the pairs that it is trained on."""
+        return self.judge is not None
+
+
+ONLINE = Arm("online", "policy", Place("d_golden"), judge="proxy")
+OFFLINE = Arm("offline", "D_golden", Place("d_golden"))
+
+
+def run_name(arm: str, settings: Mapping[str, object]) -> str:
+    """'online_lr0.0003_beta0.1': the arm, then every setting in which runs of it differ."""
+    parts = [arm, *(f"{SHORT_NAMES.get(k, k.lower())}{settings[k]}" for k in settings)]
+    return "_".join(re.sub(r"[^\w.\-]+", "-", str(part)).strip("-") for part in parts)

@@ -1,0 +1,52 @@
+"""`pagap report STUDY_DIR [STUDY_DIR ...] --out=DIR`: report and figures from rows alone.
+
+Runs nothing. Several studies make one report: tasks as panels, policy sizes as curves.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pagap_jax.errors import ConfigError
+from pagap_jax.records import CheckpointRow
+from pagap_jax.study.context import read_context
+from pagap_jax.study.report import write_report
+from pagap_jax.study.rows import collect_rows, write_csv
+
+ROWS_OF_STAGES = ("seed_*/rows/*/rows.jsonl", "seed_*/rows/*/stream_rows.jsonl")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (`pagap report --help`)")
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Writes the report; 0.
+
+    Raises:
+        ConfigError: bad arguments, a folder that no study made, or two studies of one name.
+        DataError: rows are missing or damaged.
+    """
+    parser = _Parser(prog="pagap report", description=__doc__)
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report and figures")
+    arguments = parser.parse_args(argv)
+    contexts, folders = [], []
+    for study in arguments.studies:
+        context = read_context(study)
+        if context is None:
+            raise ConfigError(f"{study}: found no study.json, expected the folder of a study")
+        if context.study in [other.study for other in contexts]:
+            raise ConfigError(f"{study}: found a second study named {context.study!r}")
+        contexts.append(context)
+        found = sorted({file.parent for rows in ROWS_OF_STAGES for file in study.glob(rows)})
+        if not found:
+            raise ConfigError(f"{study}: found no rows, expected those of its evaluations")
+        folders += found
+    rows = collect_rows(folders)
+    write_csv(rows.checkpoints, CheckpointRow, arguments.out / "rows.csv")
+    write_report(arguments.out, rows, contexts)
+    print(f"report: {arguments.out / 'report.html'}")
+    return 0
