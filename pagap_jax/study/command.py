@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow
-from pagap_jax.study.context import read_context
+from pagap_jax.study.context import Context, read_context
 from pagap_jax.study.report import write_report
 from pagap_jax.study.rows import collect_rows, write_csv
 
@@ -33,7 +33,8 @@ def run_command(argv: Sequence[str]) -> int:
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
     parser.add_argument("--out", type=Path, required=True, help="folder for report and figures")
     arguments = parser.parse_args(argv)
-    contexts, folders = [], []
+    contexts: list[Context] = []
+    folders: list[Path] = []
     for study in arguments.studies:
         context = read_context(study)
         if context is None:

@@ -42,7 +42,9 @@ class Finding:
     def as_json(self) -> dict:
         """As JSON values: NaN is none of them."""
         fields = dataclasses.asdict(self)
-        numbers = {k: None if math.isnan(fields[k]) else fields[k] for k in ("effect", "low", "high")}
+        numbers = {
+            k: None if math.isnan(fields[k]) else fields[k] for k in ("effect", "low", "high")
+        }
         return {**fields, **numbers, "by_seed": list(self.by_seed)}
 
 
@@ -79,5 +81,3 @@ def finding(name: str, sentence: str, source: str, measured: str, gaps: pd.DataF
         low, high, over = summary.low, summary.high, "seeds"
     effect = sum(effects) / len(effects)
     return Finding(*words, effect, low, high, over, len(known), effects, verdict_of(low, high))
-
-

@@ -1,4 +1,4 @@
-"""What rates and means are made of, prompt by prompt, so that two policies are compared in pairs."""
+"""What rates are made of, prompt by prompt, so that two policies are compared in pairs."""
 
 import dataclasses
 import zipfile

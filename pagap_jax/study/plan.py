@@ -150,7 +150,10 @@ class _Seed:
                 "golden", "preference_model", "golden", {"PAIRS_DIR": Place("pairs")}, seed
             ),
             self._stage(
-                "d_golden", "relabel", "relabel", {"PAIRS_DIR": Place("pairs"), "GOLDEN_DIR": golden}
+                "d_golden",
+                "relabel",
+                "relabel",
+                {"PAIRS_DIR": Place("pairs"), "GOLDEN_DIR": golden},
             ),
             self._stage(
                 *("proxy", "preference_model", "proxy"),
@@ -158,7 +161,9 @@ class _Seed:
                 {**seed, **plan.proxy},
             ),
             self._stage("golden_policy", "align", "golden_policy", golden_policy, policy),
-            self._stage("golden_responses", "sample_pairs", "golden_responses", responses, of_golden),
+            self._stage(
+                "golden_responses", "sample_pairs", "golden_responses", responses, of_golden
+            ),
             self._evaluation("sft", last_checkpoint_only=True),
             self._evaluation("golden_policy", last_checkpoint_only=True),
         ]

@@ -1,4 +1,4 @@
-"""Rows of evaluations: gathered from JSON lines, kept as CSV, with the outcomes they are made of."""
+"""Rows of evaluations: gathered from JSON lines, kept as CSV, with the outcomes behind them."""
 
 import csv
 import dataclasses
@@ -129,7 +129,9 @@ def read_csv(path: str | Path, kind: type = CheckpointRow) -> pd.DataFrame:
     header = next(reader)
     if header != list(columns):
         difference = sorted(set(header) ^ set(columns)) or "the same names in another order"
-        raise DataError(f"{path}:1: expected the columns of {kind.__name__}, differs in {difference}")
+        raise DataError(
+            f"{path}:1: expected the columns of {kind.__name__}, differs in {difference}"
+        )
     rows = []
     for record in reader:
         where = f"{path}:{reader.line_num}"

@@ -59,8 +59,9 @@ def study(
     context = Context(plan.name, title, tuple(plan.experiments), tuple(notes))
     with claimed(folder, context):
         gates = _run(run_job, folder, stages, workers, bars)
-        facts = {"gates": gates, "data": data_of(plan), "validation": validation_of(plan)}
-        context = dataclasses.replace(context, **facts)
+        context = dataclasses.replace(
+            context, gates=gates, data=data_of(plan), validation=validation_of(plan)
+        )
         context.write(folder)
         _write_results(folder, stages, context)
 

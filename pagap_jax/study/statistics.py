@@ -7,7 +7,7 @@ most for the arm with most of them. Functions take the rows of one study; arms a
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -139,7 +139,7 @@ def difference(rows: Rows, above: pd.DataFrame, below: pd.DataFrame) -> tuple[fl
     points = pd.concat(both)[[*_POINT, "weight", "sign"]].itertuples(index=False, name=None)
     outcomes, weights = [], {}
     for i, (*point, weight, sign) in enumerate(points):
-        outcomes.append(rows.outcomes[tuple(point)])  # type: ignore[index]
+        outcomes.append(rows.outcomes[tuple(point)])
         weights[i] = weight * sign
     gap, se = paired_difference(weights, outcomes)
     return gap, gap - NORMAL_95 * se, gap + NORMAL_95 * se
@@ -263,8 +263,11 @@ def last_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
 
 def one_study(rows: Rows, study: str) -> Rows:
     """The rows of one of several studies."""
-    frames = (frame[frame["study"] == study] for frame in (rows.checkpoints, rows.stream))
-    return Rows(*(frame.reset_index(drop=True) for frame in frames), rows.outcomes)
+    checkpoints, stream = (
+        frame[frame["study"] == study].reset_index(drop=True)
+        for frame in (rows.checkpoints, rows.stream)
+    )
+    return Rows(checkpoints, stream, rows.outcomes)
 
 
 def _with_kl_bins(frame: pd.DataFrame, bins: Sequence[float]) -> pd.DataFrame:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from pagap_jax.study.results import COLUMNS
 
 from pagap_jax.evaluation.intervals import wilson_interval
 from pagap_jax.records import EvalRow, row_to_dict
-from pagap_jax.study.results import COLUMNS
 
 Row = Callable[..., EvalRow]
 

@@ -4,11 +4,11 @@ import json
 import math
 
 import pytest
+from pagap_jax.study.results import Gate
 
 from pagap_jax.errors import ConfigError, GateError
 from pagap_jax.study import gates, run
 from pagap_jax.study.gates import check_gates, describe, inside
-from pagap_jax.study.results import Gate
 from tests.fixtures import toy
 
 RESULTS = {

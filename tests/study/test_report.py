@@ -4,10 +4,10 @@ import html.parser
 import re
 
 import pytest
+from pagap_jax.study.results import Gate
 
 from pagap_jax.study import statistics
 from pagap_jax.study.report import ReportContext, render_report, write_report
-from pagap_jax.study.results import Gate
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from pagap_jax.study.results import read_csv
 
 from pagap_jax.data.reading import read_token_pairs
-from pagap_jax.study.results import read_csv
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 

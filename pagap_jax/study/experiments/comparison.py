@@ -1,4 +1,4 @@
-"""Online against offline at equal KL (Fig. 1; §3): what the paper's hypotheses set out to explain."""
+"""Online against offline at equal KL (Fig. 1, §3): what the hypotheses set out to explain."""
 
 import pandas as pd
 

@@ -58,8 +58,10 @@ def _draw_checkpoints(axes: "Axes", frame: pd.DataFrame, arm: str) -> None:
     if frame.empty:
         return
     colour, marker = drawing.colour_of(arm), drawing.marker_of(arm)
-    points = {"s": 13, "marker": marker, "color": colour, "alpha": 0.38, "linewidths": 0}
-    axes.scatter(frame["kl"], frame["win_rate"], zorder=2, **points)
+    axes.scatter(
+        frame["kl"], frame["win_rate"], s=13, marker=marker, color=colour, alpha=0.38,
+        linewidths=0, zorder=2,
+    )  # fmt: skip
     best = statistics.best_by_kl_bin(frame, _LINE_BINS)
     over_seeds = best["se"].notna()
     down = best["se"].where(over_seeds, best["win_rate"] - best["low"])

@@ -1,6 +1,6 @@
 """Over-optimisation: the proxy's opinion rises on while the golden model's falls (§3)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ARMS = ("online", "offline")
-_JUDGES = (("win_rate", "golden model", "-"), ("proxy_win_rate", "proxy model", (0, (4, 2))))
+_JUDGES: tuple[tuple[str, str, Any], ...] = (
+    ("win_rate", "golden model", "-"),
+    ("proxy_win_rate", "proxy model", (0, (4, 2))),
+)
 
 
 def draw_over_optimisation(rows: Rows) -> "Figure":
