@@ -6,13 +6,11 @@ For stage files of studies, with the bindings that the plan gives them. Nothing 
 import re
 from pathlib import Path
 
+import gin
 import pytest
 
 from pagap_jax.configuration import load_job, packaged_directory, parse, parse_command_line
-from pagap_jax.configuration.running import run_job
 from pagap_jax.jobs import JOBS
-from pagap_jax.study import run
-from tests.fixtures.toy import bindings
 
 GIN_CONFIGS = packaged_directory()
 ALL = sorted(path.relative_to(GIN_CONFIGS).as_posix() for path in GIN_CONFIGS.rglob("*.gin"))
@@ -49,6 +47,8 @@ WITH = {
     "studies/tiny_pretraining/tags.gin": [],
     "studies/tiny_pretraining/verdicts.gin": [],
 }
+# Stages of an experiment that only the tests have (tests/study/test_two_arms.py).
+NOT_OF_THE_STUDY = {"test/toy/sampled_pairs.gin"}
 JOB_OF = {"align_online": "align", "align_offline": "align", "tags": "pretrain",
           "verdicts": "pretrain"}  # fmt: skip
 
@@ -104,47 +104,25 @@ def test_a_file_for_several_jobs_parses_with_one(path):
     assert f"{job}.model_dir = '{FOLDERS['MODEL_DIR']}'" in text
 
 
-class PlannedOnly:
-    """Workers that only note what they are to run."""
-
-    stages: dict = {}
-
-    def __init__(self, *_):
-        pass
-
-    def run(self, stages, on_finished):
-        del on_finished
-        self.stages.update({stage.name: stage for stage in stages})
-
-
-@pytest.fixture
-def planned(monkeypatch, tmp_path):
-    """Plans a study without running it: {name: stage}."""
-    monkeypatch.setattr(PlannedOnly, "stages", {})
-    monkeypatch.setattr(run, "Workers", PlannedOnly)
-    monkeypatch.setattr(run, "_write_results", lambda *_: None)
-    monkeypatch.setattr(run, "best_offline", lambda _, __, settings, n: list(settings)[:n])
-
-    def plan(path):
-        required = header_requires([path]) & {"DATA_FILE", "SFT_DATA_FILE"}
-        given = {"STUDY_DIR": str(tmp_path), **dict.fromkeys(required, "pairs.jsonl")}
-        run_job(["study", f"--gin_file={path}", *bindings(given)])
-        return PlannedOnly.stages
-
-    return plan
+def planned(path, study_dir):
+    """The stages of a study."""
+    required = header_requires([path]) & {"DATA_FILE", "SFT_DATA_FILE"}
+    given = {"STUDY_DIR": str(study_dir), **dict.fromkeys(required, "pairs.jsonl")}
+    parse(load_job("study"), [path], [f"{name}={value!r}" for name, value in given.items()])
+    return gin.get_bindings("study")["plan"].stages()
 
 
 @pytest.mark.parametrize("path", STUDIES)
-def test_every_stage_of_a_study_parses(path, planned):
-    stages = planned(path)
+def test_every_stage_of_a_study_parses(path, tmp_path):
+    stages = planned(path, tmp_path)
     assert len(stages) >= 15
-    kinds = {(stage.gin_file, *sorted(stage.settings)): stage for stage in stages.values()}
+    kinds = {(stage.gin_file, *sorted(stage.settings)): stage for stage in stages}
     for stage in kinds.values():
         command = parse_command_line(stage.argv("/somewhere/study"))
         config = parse(load_job(command.job), command.gin_files, command.gin_bindings)
         assert f"'/somewhere/study/{stage.name}'" in config.operative_config_text()
     folder = Path(next(iter(kinds))[0]).parent.as_posix()
-    used = {name for gin_file, *_ in kinds for name in includes(gin_file)}
+    used = {name for gin_file, *_ in kinds for name in includes(gin_file)} | NOT_OF_THE_STUDY
     assert {name for name in ALL if Path(name).parent.as_posix() == folder} <= used
 
 
