@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from pagap_jax.study.results import read_csv
 
 from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.study.rows import read_csv
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 
-METHODS = {"golden", "offline", "online", "sft"}
+ARMS = {"golden", "offline", "online", "sft"}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def study(tmp_path_factory):
 
 def test_every_checkpoint_has_its_row(study):
     frame = read_csv(study.directory / "rows.csv")
-    assert set(frame["method"]) == METHODS
+    assert set(frame["arm"]) == ARMS
     steps = {run: tuple(rows["step"]) for run, rows in frame.groupby("run")}
     assert steps == {
         "sft": (6,),
@@ -32,9 +32,9 @@ def test_every_checkpoint_has_its_row(study):
     for row in frame.itertuples():
         assert (study.directory / row.checkpoint / "params").is_dir()
         assert row.kl_prompts == row.win_rate_prompts == 16
-    (sft,) = frame[frame["method"] == "sft"].itertuples()
+    (sft,) = frame[frame["arm"] == "sft"].itertuples()
     assert (sft.kl, sft.chosen_log_prob_shift, sft.rejected_log_prob_shift) == (0.0, 0.0, 0.0)
-    assert (frame[frame["method"] != "sft"]["kl"] > 0).all()
+    assert (frame[frame["arm"] != "sft"]["kl"] > 0).all()
 
 
 def test_the_report_shows_the_rows(study):
@@ -43,8 +43,8 @@ def test_the_report_shows_the_rows(study):
     assert "KL of π_sft from itself (seed 0)" in page
     for method in ("online", "offline"):
         assert method in page
-    assert (study.directory / "figures/fig1.svg").read_text().lstrip().startswith("<?xml")
-    assert (study.directory / "figures/fig1.png").read_bytes().startswith(b"\x89PNG")
+    assert (study.directory / "figures/fig_1.svg").read_text().lstrip().startswith("<?xml")
+    assert (study.directory / "figures/fig_1.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_study_prints_its_gates_and_where_the_results_are(study):
@@ -54,7 +54,7 @@ def test_the_study_prints_its_gates_and_where_the_results_are(study):
 
 def test_again_skips_everything_and_changes_nothing(study):
     assert toy.results(study.directory) == study.before_second
-    assert study.first.count(" s\n") == study.second.count(" s\n") == 15
+    assert study.first.count(" s\n") == study.second.count(" s\n") == 16
     for run in study.seed.iterdir():
         if (run / "metrics.jsonl").exists():
             steps = [row["step"] for row in toy.metrics(run)]
