@@ -8,8 +8,10 @@ import pytest
 
 from pagap_jax.aot.command import configure
 from pagap_jax.configuration import job_usage, load_job, parse, parse_command_line, usage
+from pagap_jax.errors import ConfigError
 from pagap_jax.jobs import JOBS
 from pagap_jax.main import main
+from pagap_jax.study.command import run_command as main_of_report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +40,9 @@ def test_command_is_understood(words, monkeypatch, tmp_path):
         own = ("--topology", "--search", "--json", "--lengths")
         job = configure([a for a in arguments[1:] if not a.startswith(own)])
         assert job in JOBS
+    elif arguments[0] == "report":
+        with pytest.raises(ConfigError, match="no study.json"):  # the demo wasn't run here
+            main_of_report([str(tmp_path), *arguments[2:]])
     elif arguments[-1] == "--help":
         assert (usage() if len(arguments) == 1 else job_usage(arguments[0])).strip()
     else:
