@@ -1,11 +1,17 @@
 """Offline: the data set's own pairs."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
-from pagap_jax.align.pairs import PairBatch
+from pagap_jax.align.pairs import PairBatch, PromptBatch
+from pagap_jax.array_types import RandomKey
+from pagap_jax.policies import Encoded
 
 
-def offline_pairs(params, judge_params, encoded, batch, key) -> PairBatch:
+def offline_pairs(
+    params: Any, judge_params: Any, encoded: Encoded, batch: PromptBatch, key: RandomKey
+) -> PairBatch:
     """The pairs that the batch holds. A `PairSource`."""
     del params, judge_params, encoded, key
     return PairBatch(

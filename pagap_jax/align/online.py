@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from pagap_jax.align.pairs import PairBatch
-from pagap_jax.policies import Policy
+from pagap_jax.align.pairs import PairBatch, PromptBatch
+from pagap_jax.array_types import RandomKey
+from pagap_jax.policies import Encoded, Params, Policy
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.sampling.methods import SamplingMethod
 
@@ -16,7 +17,14 @@ class OnlinePairs:
     judge: PreferenceModel
     method: SamplingMethod
 
-    def __call__(self, params, judge_params, encoded, batch, key) -> PairBatch:
+    def __call__(
+        self,
+        params: Params,
+        judge_params: Params,
+        encoded: Encoded,
+        batch: PromptBatch,
+        key: RandomKey,
+    ) -> PairBatch:
         samples = self.policy.sample(params, encoded, key, 2, self.method).tokens
         response_a, response_b = samples[:, 0], samples[:, 1]
         judgement = self.judge.judge(judge_params, batch["prompt"], response_a, response_b)

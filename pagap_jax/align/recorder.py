@@ -24,13 +24,13 @@ class StreamRecorder:
     makes the same again.
     """
 
-    def __init__(self, stream: epath.Path, dataset: epath.Path, prompt_length: int):
-        """Takes the folders of both, and the length that prompts are padded to again.
+    def __init__(self, run: epath.Path, prompt_length: int):
+        """Takes the run's folder, and the length that prompts are padded to again.
 
         A step is given its prompts trimmed; a replay trims them as the run did.
         """
-        self._stream = stream
-        self._dataset = dataset
+        self._stream = run / "stream"
+        self._dataset = run / "d_online"
         self._prompt_length = prompt_length
         self._pending: list[tuple[int, Any]] = []  # steps and their records
 

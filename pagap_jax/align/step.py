@@ -11,6 +11,7 @@ from flax import struct
 
 from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch
 from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
+from pagap_jax.errors import ConfigError
 from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
 from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
@@ -24,6 +25,10 @@ class Reduction(enum.Enum):
 
     SUM = "sum"
     MEAN = "mean"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Reduction":
+        raise ConfigError(f"REDUCTION: found {value!r}, expected 'sum' or 'mean'")
 
 
 @struct.dataclass
@@ -120,7 +125,10 @@ def pair_loss(
     pairs: PairBatch,
     beta: Scalar,
 ) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-    """Mean loss over the pairs that aren't ties, their number, and what is worth knowing of them.
+    """Mean loss over the pairs that teach something, their number, and metrics of them.
+
+    A tie has no part. Identical responses are a tie too, but for a loss that isn't contrastive:
+    Bo2 has their log-prob to maximise.
 
     Args:
         scores: [B, 2] of the policy for responses a and b; `reference` likewise.
@@ -128,7 +136,10 @@ def pair_loss(
     b_chosen = (pairs.choice == 1)[:, None]
     chosen, rejected = _columns(jnp.where(b_chosen, scores[:, ::-1], scores))
     ref_chosen, ref_rejected = _columns(jnp.where(b_chosen, reference[:, ::-1], reference))
-    weight = (pairs.choice >= 0).astype(jnp.float32)
+    teaches = pairs.choice >= 0
+    if not loss.is_contrastive:
+        teaches |= jnp.all(pairs.response_a == pairs.response_b, axis=1)
+    weight = teaches.astype(jnp.float32)
     total = jnp.maximum(jnp.sum(weight), 1.0)
 
     def mean(x: jax.Array) -> jax.Array:
@@ -141,7 +152,7 @@ def pair_loss(
         "accuracy": mean(margin > 0),
         "chosen_log_prob": mean(chosen),
         "rejected_log_prob": mean(rejected),
-        "ties": 1.0 - jnp.mean(weight),
+        "ties": jnp.mean(pairs.choice < 0, dtype=jnp.float32),
         "prompt_truncated": jnp.mean(pairs.prompt_truncated, dtype=jnp.float32),
         "chosen_probability": mean(jnp.where(weight > 0, confidence, 0.0)),
     }

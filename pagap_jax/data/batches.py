@@ -4,52 +4,108 @@ Nothing is carried from step to step, so that resuming costs the same at any ste
 was killed sees the batches it would have seen.
 """
 
+import dataclasses
 import functools
+from typing import Literal
 
+import gin
 import numpy as np
 
-from pagap_jax.errors import DataError
+from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.streams import Purpose, generator_for
 
 TILE = 128  # tokens; the width of what a TPU computes with
 Columns = dict[str, np.ndarray]
 
 
-def batch_indices(
-    num_examples: int, batch_size: int, step: int, seed: int, shuffle: bool = True
-) -> np.ndarray:
-    """Indices of the examples in the batch of `step`, int64[batch_size].
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class DataOrder:
+    """In which order a data set's pairs come into batches; it repeats epoch by epoch.
 
-    Batches are cut from the epochs laid end to end, so they run across an epoch's border and no
-    example is left out when the batch doesn't divide the data set.
-
-    Args:
-        num_examples: in the data set, E.
-        batch_size: of all processes together.
-        step: from 0.
-        seed: not negative.
-        shuffle: an own permutation each epoch; otherwise the recorded order, which then repeats.
-
-    Raises:
-        DataError: the data set is smaller than one batch.
+    Attributes:
+        order: 'recorded' is the data set's own (App. F), 'shuffled' a permutation an epoch.
+        block: shuffles within blocks of so many batches, which keep their place (App. G, Fig. 13:
+            4 and 500); None shuffles all of the data set.
+        unit: what is shuffled: single 'pairs', or whole 'batches' of the recorded order (Fig. 3
+            draws those, §5.1 speaks of examples).
     """
-    if num_examples < batch_size:
-        raise DataError(
-            f"data set: found {num_examples} examples, expected at least one batch of {batch_size}"
-        )
+
+    order: Literal["shuffled", "recorded"] = "shuffled"
+    block: int | None = None
+    unit: Literal["pairs", "batches"] = "pairs"
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for an order that there isn't."""
+        if self.order not in ("shuffled", "recorded"):
+            raise ConfigError(f"DATA_ORDER: found {self.order!r}, expected 'shuffled', 'recorded'")
+        if self.unit not in ("pairs", "batches"):
+            raise ConfigError(f"SHUFFLE_UNIT: found {self.unit!r}, expected 'pairs', 'batches'")
+        if self.block is not None and (self.block < 1 or self.order == "recorded"):
+            raise ConfigError(
+                f"SHUFFLE_BLOCK: found {self.block} with DATA_ORDER {self.order!r}, expected None,"
+                " or 1 batch or more with 'shuffled'"
+            )
+
+    @property
+    def text(self) -> str:
+        """For rows and captions: 'shuffled in blocks of 4 batches'."""
+        if self.order == "recorded":
+            return "recorded"
+        text = "shuffled" if self.unit == "pairs" else "whole batches shuffled"
+        return text if self.block is None else f"{text} in blocks of {self.block} batches"
+
+    def rows(self, num_examples: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+        """Row numbers of the batch of `step`, int64[batch_size]: a function of (seed, step).
+
+        Batches are cut from the epochs laid end to end, so they run across an epoch's border and
+        no example is left out when the batch doesn't divide the data set.
+
+        Args:
+            num_examples: in the data set, E.
+            batch_size: of all processes together.
+            step: from 0.
+            seed: not negative.
+
+        Raises:
+            DataError: the data set is smaller than one batch.
+        """
+        if num_examples < batch_size:
+            raise DataError(
+                f"data set: found {num_examples} examples, expected at least one batch of"
+                f" {batch_size}"
+            )
+        if self.order == "recorded":
+            return _recorded(num_examples, batch_size, step)
+        if self.unit == "batches":
+            batches = -(-num_examples // batch_size)
+            epoch, place = divmod(int(step), batches)
+            number = _permutation(batches, seed, epoch, self.block)[place]
+            return _recorded(num_examples, batch_size, epoch * batches + int(number))
+        first = int(step) * batch_size
+        block = self.block and self.block * batch_size
+        # At most two epochs: a batch isn't longer than the data set.
+        epochs = range(first // num_examples, (first + batch_size - 1) // num_examples + 1)
+        orders = np.concatenate([_permutation(num_examples, seed, e, block) for e in epochs])
+        start = first - epochs[0] * num_examples
+        return orders[start : start + batch_size].copy()
+
+
+SHUFFLED = DataOrder()
+
+
+def _recorded(num_examples: int, batch_size: int, step: int) -> np.ndarray:
     first = int(step) * batch_size
-    positions = np.arange(first, first + batch_size, dtype=np.int64)
-    if not shuffle:
-        return positions % num_examples
-    # At most two epochs: a batch isn't longer than the data set.
-    epochs = range(first // num_examples, (first + batch_size - 1) // num_examples + 1)
-    orders = np.concatenate([_permutation(num_examples, seed, epoch) for epoch in epochs])
-    return orders[positions - epochs[0] * num_examples]
+    return np.arange(first, first + batch_size, dtype=np.int64) % num_examples
 
 
 @functools.lru_cache(maxsize=8)  # this epoch's and the next's, of the few data sets a job reads
-def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
-    permutation = generator.permutation(num_examples).astype(np.int64)
+def _permutation(size: int, seed: int, epoch: int, block: int | None) -> np.ndarray:
+    """A permutation of range(size); with a block it moves nothing out of its block."""
+    generator = generator_for(seed, Purpose.BATCH_ORDER, epoch)
+    starts = range(0, size, block or size)
+    parts = [start + generator.permutation(min(block or size, size - start)) for start in starts]
+    permutation = np.concatenate(parts).astype(np.int64)
     permutation.setflags(write=False)
     return permutation
 

@@ -1,11 +1,13 @@
 """What jobs open before they work: pairs that fit vocabulary and model, and their batches."""
 
+import dataclasses
 from typing import Any
 
+import gin
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.batches import Columns, batch_indices
+from pagap_jax.data.batches import SHUFFLED, Columns, DataOrder
 from pagap_jax.data.reading import StoredPairs, columns, open_token_pairs, read_batch
 from pagap_jax.data.stored import describe_vocabulary, read_metadata
 from pagap_jax.data.vocabulary import sampleable_size, special_ids
@@ -18,7 +20,32 @@ from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import require_job
-from pagap_jax.train.state import abstract_params
+from pagap_jax.train.state import abstract_params, number_of_parameters
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class RunLabels:
+    """What rows and figures call a run.
+
+    Attributes:
+        arm: the curve that it belongs to: 'online', 'offline', 'golden', 'sft', 'shuffled', ...
+        pairs: the data set that its pairs come from; 'policy' where the policy samples them.
+        policy_size: name of the policy's size: 'tiny', 'large', ...
+    """
+
+    arm: str
+    pairs: str
+    policy_size: str
+
+    def facts(self, params: Any) -> dict[str, Any]:
+        """As rows begin; `params` are the policy's, abstract or not."""
+        return {
+            "arm": self.arm,
+            "pairs": self.pairs,
+            "policy_size": self.policy_size,
+            "policy_parameters": number_of_parameters(params),
+        }
 
 
 def open_pairs(pairs_dir: str, split: str, vocabulary: Any) -> StoredPairs:
@@ -84,7 +111,7 @@ def batch_at(
     step: int,
     seed: int,
     mesh: Mesh,
-    shuffle: bool = True,
+    order: DataOrder = SHUFFLED,
     **more: np.ndarray,
 ) -> Columns:
     """The columns of one training batch, a function of (seed, step), its prompts trimmed.
@@ -94,7 +121,7 @@ def batch_at(
     Args:
         more: further columns, of as many rows as `pairs`.
     """
-    rows = batch_indices(len(pairs), batch_size, step, seed, shuffle)
+    rows = order.rows(len(pairs), batch_size, step, seed)
     return read_batch(columns(pairs) | more, rows, rows_of_process(batch_size, mesh))
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.batches import batch_indices
+from pagap_jax.data.batches import SHUFFLED
 from pagap_jax.data.corruption import category_table, replace_words
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TokenPairs
@@ -107,7 +107,7 @@ def corrupted_batch(
     pairs: TokenPairs, table: list[np.ndarray], batch_size: int, step: int, seed: int
 ) -> dict[str, np.ndarray]:
     """A batch with words of both responses replaced, and where; a function of (seed, step)."""
-    index = batch_indices(len(pairs), batch_size, step, seed)
+    index = SHUFFLED.rows(len(pairs), batch_size, step, seed)
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
     a, replaced_a = replace_words(pairs.response_a[index], table, REPLACED_SHARE, rng)
     b, replaced_b = replace_words(pairs.response_b[index], table, REPLACED_SHARE, rng)

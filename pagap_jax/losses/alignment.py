@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from pagap_jax.array_types import PerPair, Scalar
+from pagap_jax.errors import ConfigError
 
 PairLoss = Callable[[PerPair, PerPair, PerPair, PerPair, Scalar], PerPair]
 
@@ -23,38 +24,68 @@ def log_ratio_margin(
     return (chosen - reference_chosen) - (rejected - reference_rejected)
 
 
-def ipo(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+def ipo(
+    chosen: PerPair,
+    rejected: PerPair,
+    reference_chosen: PerPair,
+    reference_rejected: PerPair,
+    beta: Scalar,
+) -> PerPair:
     """(β·h − ½)², App. B's general form: asks for a margin of h = 1/(2β) nats. The default."""
     h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
     return jnp.square(beta * h - 0.5)
 
 
-def ipo_margin(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+def ipo_margin(
+    chosen: PerPair,
+    rejected: PerPair,
+    reference_chosen: PerPair,
+    reference_rejected: PerPair,
+    beta: Scalar,
+) -> PerPair:
     """(h − β/2)², as Eq. 1 prints IPO: asks for a margin of h = β/2 nats, so β acts inversely."""
     h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
     return jnp.square(h - beta / 2)
 
 
-def dpo(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+def dpo(
+    chosen: PerPair,
+    rejected: PerPair,
+    reference_chosen: PerPair,
+    reference_rejected: PerPair,
+    beta: Scalar,
+) -> PerPair:
     """log(1 + exp(−β·h))."""
     h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
     return jax.nn.softplus(-beta * h)
 
 
-def slic(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+def slic(
+    chosen: PerPair,
+    rejected: PerPair,
+    reference_chosen: PerPair,
+    reference_rejected: PerPair,
+    beta: Scalar,
+) -> PerPair:
     """max(0, 1 − β·h), the hinge of the same family."""
     h = log_ratio_margin(chosen, rejected, reference_chosen, reference_rejected)
     return jax.nn.relu(1 - beta * h)
 
 
-def bo2(chosen, rejected, reference_chosen, reference_rejected, beta) -> PerPair:
+def bo2(
+    chosen: PerPair,
+    rejected: PerPair,
+    reference_chosen: PerPair,
+    reference_rejected: PerPair,
+    beta: Scalar,
+) -> PerPair:
     """−log π(chosen): Best-of-2 (Eq. 3), which is not contrastive. β and the rest have no part."""
     del rejected, reference_chosen, reference_rejected, beta
     return -chosen
 
 
 class AlignmentLoss(enum.Enum):
-    """The name that rows carry, and the function."""
+    """A loss by the name that rows carry."""
 
     IPO = "ipo"
     IPO_MARGIN = "ipo_margin"
@@ -62,8 +93,16 @@ class AlignmentLoss(enum.Enum):
     SLIC = "slic"
     BO2 = "bo2"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "AlignmentLoss":
+        raise ConfigError(f"LOSS: found {value!r}, expected of {', '.join(x.value for x in cls)}")
+
     @property
     def function(self) -> PairLoss:
-        return {"ipo": ipo, "ipo_margin": ipo_margin, "dpo": dpo, "slic": slic, "bo2": bo2}[
-            self.value
-        ]
+        """The loss of each pair: the function of this name here."""
+        return globals()[self.value]
+
+    @property
+    def is_contrastive(self) -> bool:
+        """Whether it compares the two responses: identical ones then have nothing to teach."""
+        return self is not AlignmentLoss.BO2

@@ -1,5 +1,6 @@
 """What a training job is between two steps, and how it comes to be."""
 
+import math
 from typing import Any
 
 import jax
@@ -36,6 +37,11 @@ def abstract_params(transformer: Transformer, mesh: Mesh, dtype: str = "float32"
         return jax.ShapeDtypeStruct(x.shape, dtype if is_of_layers else x.dtype, sharding=sharding)
 
     return jax.tree_util.tree_map_with_path(abstract, meta.unbox(boxed), shardings)
+
+
+def number_of_parameters(params: Any) -> int:
+    """Of a tree of parameters, abstract or not."""
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
 def init_params(transformer: Transformer, key: jax.Array, mesh: Mesh) -> Any:

@@ -1,0 +1,111 @@
+"""Where a run's pairs come from, as gin says it: sampled by the policy, or from a data set."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import gin
+import numpy as np
+from jax.sharding import Mesh
+
+from pagap_jax.align.offline import offline_pairs
+from pagap_jax.align.online import OnlinePairs
+from pagap_jax.align.pairs import PairSource
+from pagap_jax.jobs.inputs import build_judge, restore_judge
+from pagap_jax.jobs.reference_scores import read_reference_scores
+from pagap_jax.model.config import T5Config
+from pagap_jax.policies import Params, Policy
+from pagap_jax.run_directory import require_job
+from pagap_jax.sampling.methods import SamplingMethod
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a step needs of an origin.
+
+    Attributes:
+        source: traced into the step.
+        judge_params: of the preference model that labels; None where nothing is judged.
+        columns: further columns of the batches, as long as the data set: 'reference', the
+            reference's log-probs, where they are stored.
+    """
+
+    source: PairSource
+    judge_params: Params | None
+    columns: dict[str, np.ndarray]
+
+
+@runtime_checkable  # so that the tests can check it
+class PairOrigin(Protocol):
+    """What the align job asks of the object that gin gives it.
+
+    `records` says whether the pairs are new and are to be kept as D_online.
+    """
+
+    records: bool
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """Paths of what the pairs are made of beside data set and policy, by role."""
+        ...
+
+    def open(
+        self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
+    ) -> Opened:
+        """Restores what is needed.
+
+        Args:
+            dtype: of a frozen model's layers.
+            made_of: what stored log-probs must have been made of (`reference_scores.origin`).
+        """
+        ...
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Online:
+    """Pairs sampled from the policy at each step, labelled by a preference model."""
+
+    judge: T5Config
+    judge_checkpoint_path: str
+    input_length: int
+    sampling: SamplingMethod
+    records = True
+
+    @property
+    def parents(self) -> dict[str, str]:
+        return {"judge": self.judge_checkpoint_path}
+
+    def open(
+        self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
+    ) -> Opened:
+        judge = build_judge(self.judge, self.input_length, vocabulary)
+        params = restore_judge(judge, self.judge_checkpoint_path, mesh, dtype)
+        return Opened(OnlinePairs(policy, judge, self.sampling), params, {})
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Offline:
+    """The data set's own pairs.
+
+    Attributes:
+        reference_scores_dir: of `reference_scores` with these pairs and this checkpoint; None runs
+            the reference in each step.
+    """
+
+    reference_scores_dir: str | None = None
+    records = False
+
+    @property
+    def parents(self) -> dict[str, str]:
+        path = self.reference_scores_dir
+        return {} if path is None else {"reference_scores": path}
+
+    def open(
+        self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
+    ) -> Opened:
+        if self.reference_scores_dir is None:
+            return Opened(offline_pairs, None, {})
+        require_job(self.reference_scores_dir, "reference log-probs", "reference_scores")
+        scores = read_reference_scores(self.reference_scores_dir, made_of)
+        return Opened(offline_pairs, None, {"reference": scores})
