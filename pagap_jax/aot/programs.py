@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
-from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
+from pagap_jax.align.step import AlignStep, FrozenModels
 from pagap_jax.data.stored import SCALAR_COLUMNS
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.errors import ConfigError
@@ -20,10 +20,10 @@ from pagap_jax.evaluation.batching import compile_sampler
 from pagap_jax.evaluation.examine import Examination
 from pagap_jax.evaluation.judging import compile_judge
 from pagap_jax.jobs.align import compile_align_step
+from pagap_jax.jobs.pair_origins import Online
 from pagap_jax.jobs.preference_model import preference_training_loss
 from pagap_jax.jobs.reference_scores import compile_scorer
 from pagap_jax.jobs.sft import fine_tuning_loss
-from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
     batch_sharding,
@@ -145,30 +145,29 @@ def reference_scores(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program
 
 def align(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """The align step, online or offline."""
-    policy, online = shapes.policy(job["model"]), job.get("online")
+    policy, origin = shapes.policy(job["model"]), job["pair_origin"]
     number = job.get("num_microbatches", 1)
     check_batch_size(job["batch_size"], shapes.mesh, number)
     dtype = job.get("frozen_dtype", "float32")
     source: Any = offline_pairs
     judge_params, caches = None, 0.0
-    if online:
-        judge = shapes.judge(online.judge, online.input_length)
-        source = OnlinePairs(policy, judge, online.sampling)
-        judge_params = shapes.params(online.judge, dtype)
-        caches = shapes.caches(job["model"], job["batch_size"] // number, online.sampling.dtype)
-    loss, reduction = AlignmentLoss(job["loss"]), Reduction(job.get("reduction", "sum"))
-    step = AlignStep(policy, source, loss, reduction, job["optimizer"], number)
-    state = shapes.state(job["model"], job["optimizer"])
     batch: dict[str, Any] = shapes.pairs(job["batch_size"])
     reference = shapes.params(job["model"], dtype)
-    if job.get("reference_scores_dir"):
+    if isinstance(origin, Online):
+        judge = shapes.judge(origin.judge, origin.input_length)
+        source = OnlinePairs(policy, judge, origin.sampling)
+        judge_params = shapes.params(origin.judge, dtype)
+        caches = shapes.caches(job["model"], job["batch_size"] // number, origin.sampling.dtype)
+    elif origin.reference_scores_dir:
         reference = None
         batch["reference"] = shapes.spread((job["batch_size"], 2), jnp.float32)
+    step = AlignStep(policy, source, *job["objective"].parts, job["optimizer"], number)
+    state = shapes.state(job["model"], job["optimizer"])
     frozen = FrozenModels(reference, judge_params)
-    function = compile_align_step(step, state, shapes.mesh)
+    function = compile_align_step(step, state, shapes.mesh, origin.records)
     rates = (shapes.number(), shapes.number())
     yield Program(
-        "online step" if online else "offline step",
+        "online step" if origin.records else "offline step",
         function,
         (state, batch, *rates, shapes.key(), frozen),
         {**_of_state(state), "frozen models": frozen, "batch": batch},
