@@ -20,7 +20,7 @@ import tensorflow as tf
 from pagap_jax.data import sources
 from pagap_jax.data.tickets import ticket_pairs
 from pagap_jax.data.vocabulary import PAD_ID
-from pagap_jax.errors import ConfigError
+from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.records import CHOICE_UNKNOWN, PreferencePair
 
 TICKETS = "tickets"
@@ -57,10 +57,13 @@ class TicketsDataSource(seqio.FunctionDataSource):
 
 
 class FileDataSource(seqio.FunctionDataSource):
-    """A file of comparisons, a share of it split off for validation; `report` after a reading."""
+    """A file of comparisons, a share of its prompts split off for validation.
+
+    `report` is there after a reading.
+    """
 
     def __init__(self, read: Callable[[], sources.SourcePairs], validation_share: float):
-        """Takes a reader of the whole file and the share of its examples for validation."""
+        """Takes a reader of the whole file and the share of its prompts for validation."""
         self._read = read
         self._validation_share = validation_share
         self.report: sources.SourceReport | None = None
@@ -72,12 +75,17 @@ class FileDataSource(seqio.FunctionDataSource):
         del shuffle_files, seed  # the order of batches is the business of data/batches.py
         found = self._read()
         self.report = found.report
-        pairs = [
-            pair
-            for pair, index in zip(found.pairs, found.indices, strict=True)
-            if sources.in_validation(index, self._validation_share) == (split == "validation")
-        ]
-        return _dataset(pairs)
+        prompts = {pair.prompt for pair in found.pairs}
+        chosen = sources.validation_prompts(prompts, self._validation_share)
+        if split == "train":
+            chosen = prompts - chosen
+        if not chosen:
+            raise DataError(
+                f"split {split!r}: found none of the file's {len(prompts)} different prompts in it "
+                f"(prepare.validation_share = {self._validation_share}; pairs of one prompt stay "
+                "together), expected at least one"
+            )
+        return _dataset([pair for pair in found.pairs if pair.prompt in chosen])
 
 
 def register_tasks(
@@ -95,7 +103,7 @@ def register_tasks(
         vocabulary: for prompts and responses alike.
         num_ticket_pairs: to be made of each split.
         data_file: .jsonl or .jsonl.gz.
-        validation_share: of the file's examples, chosen by a hash of their index.
+        validation_share: of the file's prompts, chosen by a hash of their text.
         max_bad_examples: so many bad lines are skipped.
     """
     for name in (TICKETS, JSON_LINES, HH_TRANSCRIPTS):
