@@ -159,8 +159,8 @@ def _report(
 def _overlap(pairs: Mapping[str, TokenPairs], prompts: Mapping[str, np.ndarray]) -> dict[str, int]:
     """What of validation is in train as well.
 
-    A file is split by prompt: there, only prompts that truncation made equal are shared. Other
-    tasks have splits of their own.
+    A file is split by prompt, before it's tokenised: only prompts that truncation or words the
+    vocabulary lacks made equal are shared there. Other tasks have splits of their own.
 
     Args:
         pairs: of the splits 'train' and 'validation'.
