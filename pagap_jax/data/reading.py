@@ -14,6 +14,7 @@ import numpy as np
 
 from pagap_jax.data.batches import Columns, length_bucket
 from pagap_jax.data.stored import (
+    PROMPT_ID,
     ROWS_FILE,
     SCALAR_COLUMNS,
     TOKEN_COLUMNS,
@@ -113,6 +114,7 @@ class StoredPairs:
     true_choice: np.ndarray
     probability: np.ndarray
     step: np.ndarray
+    prompt_id: np.ndarray  # int64[E]: equal where the prompt is; known without reading any
 
     def __len__(self) -> int:
         """Number of pairs E."""
@@ -121,7 +123,8 @@ class StoredPairs:
     def view(self, rows: slice | np.ndarray) -> "StoredPairs":
         """Those pairs alone; none is read yet."""
         tokens = {name: getattr(self, name).view(rows) for name in TOKEN_COLUMNS}
-        return StoredPairs(**tokens, **{name: getattr(self, name)[rows] for name in SCALAR_COLUMNS})
+        known = {name: getattr(self, name)[rows] for name in (*SCALAR_COLUMNS, PROMPT_ID)}
+        return StoredPairs(**tokens, **known)
 
     def whole(self) -> TokenPairs:
         """All of them, read."""
@@ -156,9 +159,10 @@ def open_token_pairs(directory: str | os.PathLike, split: str) -> StoredPairs:
 
 
 def _read_known(path: str, split: str) -> dict[str, Any]:
+    names = (*TOKEN_COLUMNS, *SCALAR_COLUMNS, PROMPT_ID)
     try:
         with np.load(path) as file:
-            return {name: file[rows_key(split, name)] for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
+            return {name: file[rows_key(split, name)] for name in names}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: can't be read: {error}") from error
 
@@ -173,8 +177,11 @@ def read_token_pairs(directory: str | os.PathLike, split: str) -> TokenPairs:
 
 
 def columns(pairs: Pairs) -> dict[str, Any]:
-    """Pairs as a dictionary of columns, which is what a jitted function takes."""
-    return {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
+    """Pairs as a dictionary of columns, which is what a jitted function takes.
+
+    Which prompt a pair has isn't among them: nothing is computed from it.
+    """
+    return {name: getattr(pairs, name) for name in (*TOKEN_COLUMNS, *SCALAR_COLUMNS)}
 
 
 def token_lengths(column: Column, rows: slice | np.ndarray = slice(None)) -> np.ndarray:

@@ -12,9 +12,10 @@ import os
 import pathlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from pagap_jax.data.prompts import prompt_id
 from pagap_jax.errors import DataError
 from pagap_jax.records import CHOICE_A, CHOICE_B, PreferencePair
 
@@ -36,10 +37,9 @@ class SourceReport:
 
 @dataclasses.dataclass
 class SourcePairs:
-    """The pairs of a file, each with its place in it, counted from 0."""
+    """The pairs of a file, in its order."""
 
     pairs: list[PreferencePair]
-    indices: list[int]
     report: SourceReport
 
 
@@ -87,25 +87,31 @@ def file_digest(path: str | os.PathLike) -> str:
         raise _unreadable(path, error) from error
 
 
-def in_validation(index: int, share: float) -> bool:
-    """Whether the example is for validation: the same whatever else is in the file."""
-    return _hashed_uniform("validation", index) < share
+def validation_prompts(prompts: Iterable[str], share: float) -> set[str]:
+    """The prompts whose pairs, all of them, are for validation; the others' are for training.
+
+    Were a prompt on both sides, validation would ask what training has answered. Each prompt is
+    drawn by itself, so that what else is in a file moves none to the other side; but of a few
+    prompts, none of them drawn, the one that came closest is taken.
+    """
+    drawn = {prompt: _hashed_uniform("validation", prompt_id(prompt)) for prompt in prompts}
+    limit = max(share, min(drawn.values(), default=0.0)) if share > 0 else -1.0
+    return {prompt for prompt, number in drawn.items() if number <= limit}
 
 
-def _hashed_uniform(purpose: str, index: int) -> float:
-    digest = hashlib.blake2b(f"{purpose}:{index}".encode(), digest_size=8).digest()
+def _hashed_uniform(purpose: str, number: int) -> float:
+    digest = hashlib.blake2b(f"{purpose}:{number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def _read(path: str | os.PathLike, parse: RowParser, max_bad_examples: int) -> SourcePairs:
-    found = SourcePairs([], [], SourceReport())
+    found = SourcePairs([], SourceReport())
     report = found.report
     for line_number, line in _lines(pathlib.Path(path)):
         index = report.read
         report.read += 1
         try:
             found.pairs.append(parse(_json_object(line), index, report))
-            found.indices.append(index)
         except _BadLineError as error:
             report.dropped[BAD_LINE] += 1
             if report.dropped[BAD_LINE] > max_bad_examples:

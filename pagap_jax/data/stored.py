@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.vocabulary import PAD_ID
 from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 
 DATASET_NAME = "token_pairs"
-ROWS_FILE = "rows.npz"  # of every row, read or not: lengths of its tokens, and its scalars
+ROWS_FILE = "rows.npz"  # of every row, read or not: lengths, scalars, which prompt
 METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TOKEN_COLUMNS = ("prompt", "response_a", "response_b")
 SCALAR_COLUMNS = {
@@ -31,6 +32,7 @@ SCALAR_COLUMNS = {
     "probability": np.float32,
     "step": np.int32,
 }
+PROMPT_ID = "prompt_id"  # int64[E]: equal where the prompt is; no column of batches
 
 _WRITING_DIR = ".writing"
 
@@ -124,11 +126,12 @@ def write_token_pairs(
     writing = directory / _WRITING_DIR
     shutil.rmtree(writing, ignore_errors=True)  # of a write that was killed
     writing.mkdir(parents=True)
-    _write_tfds(writing, splits, vocabulary)
+    prompts = {split: decoded(pairs.prompt, vocabulary) for split, pairs in splits.items()}
+    _write_tfds(writing, splits, prompts, vocabulary)
     rows = {
         rows_key(split, name): column
         for split, pairs in splits.items()
-        for name, column in _known_of_rows(pairs).items()
+        for name, column in _known_of_rows(pairs, prompts[split]).items()
     }
     np.savez(writing / ROWS_FILE, **rows)
     metadata = {
@@ -153,10 +156,11 @@ def rows_key(split: str, column: str) -> str:
     return f"{split}/{column}"
 
 
-def _known_of_rows(pairs: TokenPairs) -> dict[str, Any]:
+def _known_of_rows(pairs: TokenPairs, prompts: list[str]) -> dict[str, Any]:
     tokens = {name: getattr(pairs, name) for name in TOKEN_COLUMNS}
     lengths = {k: np.count_nonzero(ids, axis=1).astype(np.int32) for k, ids in tokens.items()}
-    return lengths | {name: getattr(pairs, name) for name in SCALAR_COLUMNS}
+    scalars = {name: getattr(pairs, name) for name in SCALAR_COLUMNS}
+    return lengths | scalars | {PROMPT_ID: prompt_ids(prompts)}
 
 
 def describe_vocabulary(vocabulary: Any) -> dict[str, Any]:
@@ -196,7 +200,12 @@ def _tfds_features() -> Any:
     return tfds.features.FeaturesDict({**tokens, **texts, **scalars})
 
 
-def _write_tfds(directory: pathlib.Path, splits: Mapping[str, TokenPairs], vocabulary: Any) -> None:
+def _write_tfds(
+    directory: pathlib.Path,
+    splits: Mapping[str, TokenPairs],
+    prompts: Mapping[str, list[str]],
+    vocabulary: Any,
+) -> None:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import dataset_info
 
@@ -222,7 +231,10 @@ def _write_tfds(directory: pathlib.Path, splits: Mapping[str, TokenPairs], vocab
     writer.initialize_splits(list(splits))
     for split, pairs in splits.items():
         # A generator will do, and keeps one example in memory instead of all.
-        examples: Any = (_example(pairs, row, vocabulary) for row in range(len(pairs)))
+        examples: Any = (
+            _example(pairs, row, vocabulary) | {"prompt_text": text}
+            for row, text in enumerate(prompts[split])
+        )
         writer.add_examples({split: examples})
     writer.close_all()
 
@@ -233,7 +245,8 @@ def _example(pairs: TokenPairs, row: int, vocabulary: Any) -> dict[str, Any]:
         ids = getattr(pairs, name)[row]
         ids = ids[: np.count_nonzero(ids)]
         example[name] = ids
-        example[f"{name}_text"] = vocabulary.decode(ids.tolist())
+        if name != "prompt":  # it's decoded once for all of its pairs
+            example[f"{name}_text"] = vocabulary.decode(ids.tolist())
     return example
 
 
@@ -256,7 +269,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     if metadata.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
             f"{path}: field 'schema_version': found {metadata.get('schema_version')!r}, "
-            f"expected {SCHEMA_VERSION}"
+            f"expected {SCHEMA_VERSION}: prepare again, and make again what was made from it"
         )
     for name, size in metadata["files"].items():
         file = directory / name

@@ -20,7 +20,7 @@ import tensorflow as tf
 from pagap_jax.data import sources
 from pagap_jax.data.tickets import ticket_pairs
 from pagap_jax.data.vocabulary import PAD_ID
-from pagap_jax.errors import ConfigError
+from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.records import CHOICE_UNKNOWN, PreferencePair
 
 TICKETS = "tickets"
@@ -31,13 +31,17 @@ SPLITS = ("train", "validation")
 TOKEN_FEATURES = ("inputs", "response_a", "response_b")
 LABEL_FEATURES = ("choice", "true_choice")
 
+PAIRS_BETWEEN_SPLITS = 2**32  # of the built-in task
 _EXAMPLES_AT_ONCE = 256
 
 Provider: TypeAlias = seqio.Task | seqio.Mixture
 
 
 class TicketsDataSource(seqio.FunctionDataSource):
-    """The built-in task: so many pairs of each split, which vary with seqio's seed."""
+    """The built-in task: so many pairs of each split, which vary with seqio's seed.
+
+    The splits are stretches of one endless list of pairs, too far apart to meet.
+    """
 
     def __init__(self, num_pairs: Mapping[str, int]):
         """Takes the number of pairs of each split."""
@@ -48,17 +52,18 @@ class TicketsDataSource(seqio.FunctionDataSource):
         self, split: str, shuffle_files: bool = False, seed: int | None = None
     ) -> tf.data.Dataset:
         del shuffle_files
-        # A stream of its own for each seed and split.
-        sequence = np.random.SeedSequence((seed or 0, SPLITS.index(split)))
-        stream = int(sequence.generate_state(1, np.uint64)[0])
-        return _dataset(ticket_pairs(self._num_pairs[split], stream))
+        first = SPLITS.index(split) * PAIRS_BETWEEN_SPLITS
+        return _dataset(ticket_pairs(self._num_pairs[split], seed or 0, first))
 
 
 class FileDataSource(seqio.FunctionDataSource):
-    """A file of comparisons, a share of it split off for validation; `report` after a reading."""
+    """A file of comparisons, a share of its prompts split off for validation.
+
+    `report` is there after a reading.
+    """
 
     def __init__(self, read: Callable[[], sources.SourcePairs], validation_share: float):
-        """Takes a reader of the whole file and the share of its examples for validation."""
+        """Takes a reader of the whole file and the share of its prompts for validation."""
         self._read = read
         self._validation_share = validation_share
         self.report: sources.SourceReport | None = None
@@ -70,12 +75,17 @@ class FileDataSource(seqio.FunctionDataSource):
         del shuffle_files, seed  # the order of batches is the business of data/batches.py
         found = self._read()
         self.report = found.report
-        pairs = [
-            pair
-            for pair, index in zip(found.pairs, found.indices, strict=True)
-            if sources.in_validation(index, self._validation_share) == (split == "validation")
-        ]
-        return _dataset(pairs)
+        prompts = {pair.prompt for pair in found.pairs}
+        chosen = sources.validation_prompts(prompts, self._validation_share)
+        if split == "train":
+            chosen = prompts - chosen
+        if not chosen:
+            raise DataError(
+                f"split {split!r}: found none of the file's {len(prompts)} different prompts in it "
+                f"(prepare.validation_share = {self._validation_share}; pairs of one prompt stay "
+                "together), expected at least one"
+            )
+        return _dataset([pair for pair in found.pairs if pair.prompt in chosen])
 
 
 def register_tasks(
@@ -93,7 +103,7 @@ def register_tasks(
         vocabulary: for prompts and responses alike.
         num_ticket_pairs: to be made of each split.
         data_file: .jsonl or .jsonl.gz.
-        validation_share: of the file's examples, chosen by a hash of their index.
+        validation_share: of the file's prompts, chosen by a hash of their text.
         max_bad_examples: so many bad lines are skipped.
     """
     for name in (TICKETS, JSON_LINES, HH_TRANSCRIPTS):

@@ -29,6 +29,7 @@ from pagap_jax.data.tickets_grammar import (
 from pagap_jax.data.tickets_rater import score_words
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN, PreferencePair
+from pagap_jax.streams import Purpose, generator_for
 
 _T = TypeVar("_T")
 
@@ -37,18 +38,26 @@ QUALITY_BETA = (1.2, 3.5)
 REPLACED_SLOTS = ("name", "day", "colour", "item", "fault", "want", "cost")
 
 
-def ticket_pairs(num_pairs: int, seed: int) -> list[PreferencePair]:
+def ticket_pairs(num_pairs: int, seed: int, first: int = 0) -> list[PreferencePair]:
     """Pairs with labels drawn by P(a preferred) = sigmoid(score_a - score_b).
 
     Pair i is a function of (seed, i) alone: a longer list begins with the shorter one, and lists of
     different seeds share nothing. Pairs of equal responses are drawn again.
 
+    Args:
+        num_pairs: to be drawn.
+        seed: of the endless list that these are a stretch of.
+        first: number of the stretch's first pair.
+
     Raises:
         ConfigError: a number that is negative.
     """
-    if num_pairs < 0 or seed < 0:
-        raise ConfigError(f"tickets: num_pairs {num_pairs} and seed {seed} must not be negative")
-    return [_draw_pair(seed, index) for index in range(num_pairs)]
+    if min(num_pairs, seed, first) < 0:
+        raise ConfigError(
+            f"tickets: found num_pairs {num_pairs}, seed {seed}, first {first}; they must not be "
+            "negative"
+        )
+    return [_draw_pair(seed, index) for index in range(first, first + num_pairs)]
 
 
 def word_categories() -> dict[str, str]:
@@ -90,8 +99,7 @@ class _Dice:
 
 
 def _draw_pair(seed: int, index: int) -> PreferencePair:
-    key = np.array([seed, index], np.uint64)
-    dice = _Dice(np.random.Generator(np.random.Philox(key=key)))
+    dice = _Dice(generator_for(seed, Purpose.TASK, index))
     ticket = _draw_ticket(dice)
     prompt = " ".join(dice.shuffled(ticket_sentences(ticket)))
     words_a: list[str] = []

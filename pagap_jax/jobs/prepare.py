@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gin
+import numpy as np
 
 from pagap_jax.data.preprocessors import PairPacker
+from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.sources import SourceReport, file_digest
-from pagap_jax.data.stored import is_complete, write_token_pairs
+from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
@@ -54,7 +56,7 @@ def prepare(
         num_validation: the same of the validation split.
         mixture_or_task_module: imported first; registers a user's own tasks.
         data_file: of the two file formats, .jsonl or .jsonl.gz.
-        validation_share: of a data file, split off by a hash of the example's index.
+        validation_share: of a data file's prompts, split off with all of their pairs.
         max_bad_examples: so many bad lines of a data file are skipped and counted.
         config_text: the whole configuration, places left out.
 
@@ -78,10 +80,13 @@ def prepare(
             packers[split] = _packer(task_feature_lengths)
             rows = tasks.read_split(provider, split, seed)
             _fill(packers[split], rows, num_pairs, f"{mixture_or_task_name}: {split}")
-        report = _report(packers, tasks.source_reports(provider))
+        pairs = {split: packer.pairs() for split, packer in packers.items()}
+        prompts = {s: prompt_ids(decoded(p.prompt, vocabulary)) for s, p in pairs.items()}
+        report = _report(packers, prompts, tasks.source_reports(provider))
+        report["overlap"] = _overlap(pairs, prompts)
         if is_first() and not is_complete(run.path):  # killed after the data set, before the result
-            pairs = {split: packer.pairs() for split, packer in packers.items()}
             write_token_pairs(run.path, pairs, vocabulary, report)
+        _tell_overlap(**report["overlap"])
         return run.finish(report)
 
 
@@ -128,7 +133,9 @@ def _fill(
 
 
 def _report(
-    packers: Mapping[str, PairPacker], source_reports: list[SourceReport]
+    packers: Mapping[str, PairPacker],
+    prompts: Mapping[str, np.ndarray],
+    source_reports: list[SourceReport],
 ) -> dict[str, Any]:
     """Counts of all splits together, bad lines of a file included, then of each split."""
     dropped = sum((packer.dropped for packer in packers.values()), Counter[str]())
@@ -142,5 +149,50 @@ def _report(
         "read": read,
         "dropped": dict(sorted(dropped.items())),
         "noted": dict(sorted(noted.items())),
-        "splits": {split: packer.report() for split, packer in packers.items()},
+        "splits": {
+            split: packer.report() | {"prompts": len(np.unique(prompts[split]))}
+            for split, packer in packers.items()
+        },
     }
+
+
+def _overlap(pairs: Mapping[str, TokenPairs], prompts: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """What of validation is in train as well.
+
+    A file is split by prompt, before it's tokenised: only prompts that truncation or words the
+    vocabulary lacks made equal are shared there. Other tasks have splits of their own.
+
+    Args:
+        pairs: of the splits 'train' and 'validation'.
+        prompts: int64[E] for each split, which prompt a pair has.
+
+    Returns:
+        The number of prompts, of all pairs of these prompts, and of pairs that are in train with
+        the same two responses.
+    """
+    shared = np.intersect1d(prompts["train"], prompts["validation"])
+    contents = {
+        split: _contents(pairs[split], ids, rows=np.flatnonzero(np.isin(ids, shared)))
+        for split, ids in prompts.items()
+    }
+    of_train = set(contents["train"])
+    return {
+        "prompts": len(shared),
+        "pairs_of_these_prompts": len(contents["validation"]),
+        "pairs": sum(content in of_train for content in contents["validation"]),
+    }
+
+
+def _contents(pairs: TokenPairs, prompts: np.ndarray, rows: np.ndarray) -> list[tuple]:
+    """Tells pairs from others, whichever response is shown first."""
+    a, b = pairs.response_a, pairs.response_b
+    return [(prompts[i], frozenset((a[i].tobytes(), b[i].tobytes()))) for i in rows]
+
+
+def _tell_overlap(prompts: int, pairs_of_these_prompts: int, pairs: int) -> None:
+    if is_first() and prompts:
+        print(
+            f"prepare: note: {prompts} prompts of validation are in train as well, with "
+            f"{pairs_of_these_prompts} pairs there, {pairs} of them the same as in train",
+            flush=True,
+        )

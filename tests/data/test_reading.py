@@ -7,6 +7,7 @@ import pytest
 
 from pagap_jax.data import stored
 from pagap_jax.data.batches import batch_indices
+from pagap_jax.data.prompts import prompt_id
 from pagap_jax.data.reading import columns, open_token_pairs, read_batch, read_token_pairs
 from pagap_jax.errors import DataError, StoppedError
 from pagap_jax.evaluation.batching import order_by_length
@@ -46,6 +47,23 @@ def test_what_is_known_of_all_rows_before_any_is_read(directory):
             column, expected = column.lengths, np.count_nonzero(expected, axis=1)
         np.testing.assert_array_equal(column, expected, name)
     assert not pairs.prompt.split.kept
+
+
+def test_which_prompt_a_pair_has_is_known_before_any_is_read(tmp_path):
+    whole = random_pairs(40)
+    whole.prompt[20:] = whole.prompt[:20]
+    vocabulary = LetterVocabulary()
+    stored.write_token_pairs(tmp_path, {"train": whole}, vocabulary, {})
+    pairs = open_token_pairs(tmp_path, "train")
+    assert pairs.prompt_id.dtype == np.int64
+    texts = [vocabulary.decode(ids) for ids in whole.prompt]
+    assert pairs.prompt_id.tolist() == [prompt_id(text) for text in texts]
+    assert len(set(pairs.prompt_id.tolist())) == len(set(texts)) == 20
+    rows = np.array([30, 4, 12, 10])
+    np.testing.assert_array_equal(pairs.view(rows).prompt_id, pairs.prompt_id[rows])
+    np.testing.assert_array_equal(pairs.view(slice(3)).prompt_id, pairs.prompt_id[:3])
+    assert not pairs.prompt.split.kept
+    assert "prompt_id" not in columns(pairs)  # these become batches
 
 
 def test_views_read_their_own_rows(directory):

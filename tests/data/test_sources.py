@@ -4,6 +4,7 @@ import gzip
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from pagap_jax.data import sources
@@ -41,7 +42,7 @@ def test_gzip_byte_order_mark_and_blank_lines(tmp_path):
         file.write(b"\xef\xbb\xbf" + json.dumps(PAIR).encode() + b"\n\n  \n")
         file.write(json.dumps(PAIR).encode())
     found = sources.read_json_lines(path)
-    assert (len(found.pairs), found.indices, found.report.read) == (2, [0, 1], 2)
+    assert (len(found.pairs), found.report.read) == (2, 2)
 
 
 def test_chosen_is_shown_on_either_side_always_the_same(file):
@@ -56,22 +57,41 @@ def test_chosen_is_shown_on_either_side_always_the_same(file):
     assert sources.read_json_lines(write_lines(file, rows[:7])).pairs == first[:7]
 
 
-def test_validation_share_is_split_off_by_index():
-    chosen = [index for index in range(4000) if sources.in_validation(index, 0.05)]
-    assert 140 < len(chosen) < 260  # four standard errors of 14
-    assert chosen == [index for index in range(4000) if sources.in_validation(index, 0.05)]
-    assert not any(sources.in_validation(index, 0.0) for index in range(100))
-    assert all(sources.in_validation(index, 1.0) for index in range(100))
+def test_validation_share_is_split_off_by_prompt():
+    prompts = [f"prompt {i}" for i in range(4000)]
+    chosen = sources.validation_prompts(prompts, 0.05)
+    assert 145 < len(chosen) < 255  # four standard errors of 14
+    # The same whatever else there is, and however it's spelled.
+    assert sources.validation_prompts(prompts[:2000], 0.05) == chosen & set(prompts[:2000])
+    respelled = {prompt: prompt.upper() + "\n" for prompt in prompts}
+    assert sources.validation_prompts(respelled.values(), 0.05) == {respelled[p] for p in chosen}
+    assert sources.validation_prompts(prompts, 0.0) == set()
+    assert sources.validation_prompts(prompts, 1.0) == set(prompts)
+
+
+def test_of_a_few_prompts_one_is_for_validation():
+    for number in range(2, 40):
+        prompts = [f"few {number} {i}" for i in range(number)]
+        spellings = [prompt.title() for prompt in prompts]
+        chosen = sources.validation_prompts(prompts + spellings, 1e-9)
+        assert len(chosen) == 2 and len({prompt.lower() for prompt in chosen}) == 1
+
+
+def test_a_split_of_the_shape_of_tldr():
+    """92,858 comparisons of about 21,000 posts: the share of pairs is about that of prompts."""
+    posts = np.random.default_rng(0).integers(21_000, size=92_858)
+    prompts = [f"post {i}" for i in range(21_000)]
+    chosen = sources.validation_prompts(prompts, 0.05)
+    share = np.array([prompt in chosen for prompt in prompts])[posts].mean()
+    # The standard error of the share, with 4.4 pairs a post and the posts' numbers uneven: 0.0017.
+    assert abs(share - 0.05) < 4 * 0.0017
 
 
 def test_the_side_shown_does_not_go_with_the_split(file):
-    write_lines(file, [{"prompt": "p", "chosen": "good", "rejected": "bad"}] * 4000)
-    found = sources.read_json_lines(file)
-    choices = [
-        p.choice
-        for p, i in zip(found.pairs, found.indices, strict=True)
-        if sources.in_validation(i, 0.05)
-    ]
+    rows = [{"prompt": f"p {i}", "chosen": "good", "rejected": "bad"} for i in range(4000)]
+    pairs = sources.read_json_lines(write_lines(file, rows)).pairs
+    chosen = sources.validation_prompts({pair.prompt for pair in pairs}, 0.05)
+    choices = [pair.choice for pair in pairs if pair.prompt in chosen]
     assert 0.3 < sum(choices) / len(choices) < 0.7
 
 
@@ -146,8 +166,7 @@ def test_bad_lines_up_to_the_limit_are_skipped_and_counted(file):
     found = sources.read_json_lines(file, max_bad_examples=2)
     assert found.report.dropped == {sources.BAD_LINE: 2}
     assert found.report.read == 4
-    # An example keeps its place, so that a bad line elsewhere doesn't move it to another split.
-    assert (found.indices, [p.prompt for p in found.pairs]) == ([1, 3], ["p", "q"])
+    assert [pair.prompt for pair in found.pairs] == ["p", "q"]
     with pytest.raises(DataError, match=r":3: .*max_bad_examples = 1: "):
         sources.read_json_lines(file, max_bad_examples=1)
 

@@ -71,6 +71,21 @@ def test_is_a_tfds_data_set_with_text(tmp_path):
     assert example["response_a_text"].decode() == LetterVocabulary().decode(row)
 
 
+def test_each_different_prompt_is_decoded_once(tmp_path):
+    pairs = random_pairs(12)
+    pairs.prompt[:] = pairs.prompt[np.arange(12) % 3]
+    pairs.prompt[:, 0], pairs.response_a[:], pairs.response_b[:] = 9, 8, 7
+    asked = []
+
+    class Vocabulary(LetterVocabulary):
+        def decode(self, ids):
+            asked.append(ids)
+            return super().decode(ids)
+
+    stored.write_token_pairs(tmp_path, {"train": pairs}, Vocabulary(), {})
+    assert sum(ids[0] == 9 for ids in asked) == 3
+
+
 def test_killed_write_reads_as_incomplete_and_can_be_repeated(tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
@@ -143,7 +158,7 @@ def test_another_schema_is_refused(tmp_path):
     write(tmp_path)
     path = tmp_path / stored.METADATA_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-    with pytest.raises(DataError, match="'schema_version': found 99, expected 3"):
+    with pytest.raises(DataError, match="'schema_version': found 99, expected 4: prepare again"):
         read_token_pairs(tmp_path, "train")
 
 

@@ -5,7 +5,6 @@ import json
 import pathlib
 import sys
 
-import numpy as np
 import pytest
 
 from pagap_jax.data import sources
@@ -63,8 +62,7 @@ def test_tickets_are_the_tokens_of_the_text(tasks, words):
     tasks.register_tasks(words, {"train": 300, "validation": 20})
     rows = rows_of(tasks, "tickets", "train", words, seed=3)
     assert len(rows) == 300
-    stream = int(np.random.SeedSequence((3, 0)).generate_state(1, np.uint64)[0])
-    for row, pair in zip(rows, ticket_pairs(300, stream), strict=True):
+    for row, pair in zip(rows, ticket_pairs(300, seed=3), strict=True):
         texts = (pair.prompt, pair.response_a, pair.response_b)
         for ids, text in zip(row[:3], texts, strict=True):
             assert ids.tolist() == [*words.encode(text), 1]
@@ -82,11 +80,11 @@ def test_tickets_vary_with_seed_and_split_alone(tasks, words):
     assert not set(texts("train", 1)) & set(texts("validation", 1))
 
 
-def test_json_lines_are_split_by_index(tasks, tmp_path):
+def test_json_lines_are_split_by_prompt(tasks, tmp_path):
     path = tmp_path / "pairs.jsonl"
     lines = [
-        {"prompt": f"prompt {i}", "response_a": "é", "response_b": "no", "choice": i % 2}
-        for i in range(60)
+        {"prompt": f"prompt {i // 3}", "response_a": "é", "response_b": "no", "choice": i // 3 % 2}
+        for i in range(180)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     vocabulary = byte_vocabulary()
@@ -97,8 +95,19 @@ def test_json_lines_are_split_by_index(tasks, tmp_path):
         found[split] = [int(vocabulary.decode(prompt.tolist()).split()[1]) for prompt, *_ in rows]
         assert [choice for *_, choice, _ in rows] == [i % 2 for i in found[split]]
         assert {true_choice for *_, true_choice in rows} == {-1}
-    assert sorted(found["train"] + found["validation"]) == list(range(60))
-    assert found["validation"] == [i for i in range(60) if sources.in_validation(i, 0.25)]
+    assert sorted(found["train"] + found["validation"]) == [i // 3 for i in range(180)]
+    chosen = sources.validation_prompts([line["prompt"] for line in lines], 0.25)
+    assert {f"prompt {i}" for i in found["validation"]} == chosen
+
+
+def test_a_file_of_one_prompt_cannot_be_split(tasks, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    line = {"prompt": "p", "response_a": "x", "response_b": "y", "choice": 0}
+    path.write_text((json.dumps(line) + "\n") * 20)
+    vocabulary = byte_vocabulary()
+    tasks.register_tasks(vocabulary, {}, path, validation_share=0.25)
+    with pytest.raises(DataError, match="split 'train': found none of the file's 1 different prom"):
+        rows_of(tasks, "json_lines", "train", vocabulary)
 
 
 def test_hh_transcripts_read_the_sample_and_report(tasks):

@@ -155,7 +155,9 @@ def test_parse_ticket_refuses_what_is_no_ticket(prompt: str, message: str) -> No
 
 
 def test_pairs_are_a_function_of_seed_and_index() -> None:
-    assert ticket_pairs(50, seed=3) == ticket_pairs(80, seed=3)[:50]
+    pairs = ticket_pairs(80, seed=3)
+    assert ticket_pairs(50, seed=3) == pairs[:50]
+    assert ticket_pairs(30, seed=3, first=50) == pairs[50:]
     prompts = [{p.prompt for p in ticket_pairs(200, seed)} for seed in (0, 1, 2)]
     assert not prompts[0] & prompts[1] and not prompts[1] & prompts[2]
 
@@ -165,20 +167,20 @@ def test_first_pair_is_as_it_was() -> None:
     # the numbers in the README. A change of this pair is a change of all of them.
     assert ticket_pairs(1, seed=0) == [
         PreferencePair(
-            prompt="green phone late . wants refund . black lamp fine . "
-            "alice wrote tuesday . urgent . paid sixty .",
-            response_a="sixty urgent lamp ! late claims . paid green , is it",
-            response_b="urgent ! maybe it reports our phone is bent , paid sixty .",
-            choice=CHOICE_B,
-            true_choice=CHOICE_B,
+            prompt="carla wrote saturday . angry . blue chair loud . green table fine . "
+            "paid ten . wants discount .",
+            response_a="sorry ! carla says our black chair is loud , paid sixty ! thanks .",
+            response_b="carla wrote .",
+            choice=CHOICE_A,
+            true_choice=CHOICE_A,
         )
     ]
 
 
-@pytest.mark.parametrize(("num_pairs", "seed"), [(-1, 0), (1, -1)])
-def test_negative_numbers_are_refused(num_pairs: int, seed: int) -> None:
+@pytest.mark.parametrize(("num_pairs", "seed", "first"), [(-1, 0, 0), (1, -1, 0), (1, 0, -1)])
+def test_negative_numbers_are_refused(num_pairs: int, seed: int, first: int) -> None:
     with pytest.raises(ConfigError, match="must not be negative"):
-        ticket_pairs(num_pairs, seed)
+        ticket_pairs(num_pairs, seed, first)
 
 
 def test_pairs_fit_the_task(pairs: list[PreferencePair]) -> None:
