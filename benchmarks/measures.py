@@ -18,8 +18,8 @@ from pagap_jax.data.stored import TokenPairs
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.evaluation.examine import Examination
-from pagap_jax.evaluation.judging import Judge
 from pagap_jax.losses.alignment import AlignmentLoss
+from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer

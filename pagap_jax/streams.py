@@ -25,7 +25,6 @@ class Purpose(enum.StrEnum):
     TRAINING_SAMPLES = "responses sampled in an align step"
     SAMPLED_PAIRS = "responses of sampled data sets, golden responses among them"
     EVALUATION_SAMPLES = "responses of a checkpoint that is evaluated"
-    SAMPLED_PROMPTS = "prompts of sampled data sets"
     WIN_RATE_PROMPTS = "prompts of win rates"
     KL_PROMPTS = "prompts of KL and self-classification"
     CLASSIFICATION_PAIRS = "pairs of D_golden that policies classify"

@@ -16,14 +16,15 @@ from pagap_jax.align.step import AlignStep, FrozenModels
 from pagap_jax.data.stored import SCALAR_COLUMNS
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.errors import ConfigError
-from pagap_jax.evaluation.batching import compile_sampler
 from pagap_jax.evaluation.examine import Examination
-from pagap_jax.evaluation.judging import compile_judge
 from pagap_jax.jobs.align import compile_align_step
+from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.pair_origins import Online
 from pagap_jax.jobs.preference_model import preference_training_loss
 from pagap_jax.jobs.reference_scores import compile_scorer
 from pagap_jax.jobs.sft import fine_tuning_loss
+from pagap_jax.mapping.batching import compile_sampler
+from pagap_jax.mapping.judging import compile_judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
     batch_sharding,
@@ -74,6 +75,9 @@ class Shapes:
 
     def judge(self, model: T5Config, input_length: int) -> PreferenceModel:
         return PreferenceModel(Transformer(model), SPECIAL, input_length)
+
+    def trained(self, judge: TrainedJudge) -> PreferenceModel:
+        return self.judge(judge.model, judge.input_length)
 
     def params(self, model: T5Config, dtype: str = "float32") -> Any:
         return abstract_params(Transformer(model), self.mesh, dtype)
@@ -127,12 +131,12 @@ def preference_model(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program
     """The update, and the judgement of the validation split."""
     judge = shapes.judge(job["model"], job["input_length"])
     yield _update(shapes, job, functools.partial(preference_training_loss, judge))
-    yield _judgement(shapes, "judge", job["model"], job)
+    yield _judgement(shapes, "judge", judge, job["batch_size"])
 
 
 def relabel(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """The judgement."""
-    yield _judgement(shapes, "judge", job["judge"], job)
+    yield _judgement(shapes, "judge", shapes.trained(job["judge"]), job["batch_size"])
 
 
 def reference_scores(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
@@ -154,14 +158,14 @@ def align(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     batch: dict[str, Any] = shapes.pairs(job["batch_size"])
     reference = shapes.params(job["model"], dtype)
     if isinstance(origin, Online):
-        judge = shapes.judge(origin.judge, origin.input_length)
-        source = OnlinePairs(policy, judge, origin.sampling)
-        judge_params = shapes.params(origin.judge, dtype)
+        source = OnlinePairs(policy, shapes.trained(origin.judge), origin.sampling)
+        judge_params = shapes.params(origin.judge.model, dtype)
         caches = shapes.caches(job["model"], job["batch_size"] // number, origin.sampling.dtype)
     elif origin.reference_scores_dir:
         reference = None
         batch["reference"] = shapes.spread((job["batch_size"], 2), jnp.float32)
-    step = AlignStep(policy, source, *job["objective"].parts, job["optimizer"], number)
+    loss, reduction = job["objective"].parts
+    step = AlignStep(policy, source, loss, reduction, job["optimizer"], number)
     state = shapes.state(job["model"], job["optimizer"])
     frozen = FrozenModels(reference, judge_params)
     function = compile_align_step(step, state, shapes.mesh, origin.records)
@@ -178,7 +182,7 @@ def align(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
 def sample_pairs(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """Sampling from one policy, and the judgement."""
     yield _sampler(shapes, job, compile_sampler)
-    yield _judgement(shapes, "judge", job["judge"], job)
+    yield _judgement(shapes, "judge", shapes.trained(job["judge"]), job["batch_size"])
 
 
 def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
@@ -186,7 +190,7 @@ def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     nothing: Any = None
     examination = Examination(
         shapes.policy(job["model"]), nothing, nothing, nothing, nothing, nothing,
-        job["kl_prompts"], job["sampling"], shapes.mesh, job["batch_size"], 0,
+        job["sizes"].kl_prompts, job["sampling"], shapes.mesh, job["batch_size"], 0,
     )  # fmt: skip
     functions = examination.functions()
     policy = shapes.params(job["model"])
@@ -196,8 +200,8 @@ def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
         "frozen models": (
             policy,
             policy,
-            shapes.params(job["golden"]),
-            shapes.params(job["proxy"]),
+            shapes.params(job["golden"].model),
+            shapes.params(job["proxy"].model),
         ),
     }
     sampler = _sampler(shapes, job, lambda *_: functions.sample)
@@ -211,8 +215,7 @@ def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     pairs = shapes.tokens(size, "response_a", "response_b")
     yield Program("log-probs", functions.scores, (*both, pairs), held)
     for name in ("golden", "proxy"):
-        judging = {**job, "input_length": job[f"{name}_input_length"]}
-        program = _judgement(shapes, f"judge ({name})", job[name], judging)
+        program = _judgement(shapes, f"judge ({name})", shapes.trained(job[name]), size)
         yield dataclasses.replace(program, held=program.held | held)
 
 
@@ -249,10 +252,9 @@ def _update(shapes: Shapes, job: Mapping[str, Any], loss_function: Callable) -> 
     return Program("train step", function, arguments, {**_of_state(state), "batch": batch})
 
 
-def _judgement(shapes: Shapes, name: str, model: T5Config, job: Mapping[str, Any]) -> Program:
-    function = compile_judge(shapes.judge(model, job["input_length"]), shapes.mesh)
-    params = shapes.params(model)
-    batch = shapes.tokens(job["batch_size"], "response_a", "response_b")
+def _judgement(shapes: Shapes, name: str, judge: PreferenceModel, batch_size: int) -> Program:
+    function, params = compile_judge(judge, shapes.mesh), shapes.params(judge.transformer.config)
+    batch = shapes.tokens(batch_size, "response_a", "response_b")
     return Program(name, function, (params, batch), {"frozen models": params, "batch": batch})
 
 

@@ -1,13 +1,12 @@
 """The policy as a classifier of pairs (App. E): the sign of h against a label."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Int
 
 from pagap_jax.array_types import PromptTokens, ResponseTokens, SequenceLogProbs
-from pagap_jax.evaluation.intervals import wilson_interval
+from pagap_jax.evaluation.intervals import Mean, Rate, mean_of, rate_of
 from pagap_jax.losses.log_probs import sequence_log_prob
 from pagap_jax.policies import Params, Policy
 
@@ -47,31 +46,27 @@ def score_responses(
     return sequence_log_prob(policy.log_probs(params, policy.encode(params, prompt), responses))
 
 
-@dataclasses.dataclass(frozen=True)
-class Classification:
-    """Accuracy with 95 % bounds, over pairs that have a label; h = 0 counts half."""
+def classify(
+    scores: PairScores, choice: Int[np.ndarray, " E"], prompt_id: Int[np.ndarray, " E"]
+) -> Rate:
+    """Accuracy of the sign of h for (a, b) against the choice, over pairs that have one.
 
-    accuracy: float
-    low: float
-    high: float
-    pairs: int
-
-
-def classify(scores: PairScores, choice: np.ndarray) -> Classification:
-    """Accuracy of the sign of h for (a, b) against the choice, over pairs that have one."""
+    h = 0 counts half.
+    """
     shift = np.asarray(scores.policy) - np.asarray(scores.reference)
-    h = (shift[:, 0] - shift[:, 1])[choice >= 0]
-    prefers_chosen = np.where(choice[choice >= 0] == 0, h, -h)
-    right = float(np.sum(prefers_chosen > 0) + 0.5 * np.sum(prefers_chosen == 0))
-    low, high = wilson_interval(right, len(h))
-    return Classification(right / max(len(h), 1), low, high, len(h))
+    known = choice >= 0
+    h = (shift[:, 0] - shift[:, 1])[known]
+    prefers_chosen = np.where(choice[known] == 0, h, -h)
+    right = np.where(prefers_chosen == 0, 0.5, prefers_chosen > 0)
+    return rate_of(right, prompt_id[known])
 
 
-def log_prob_shift(scores: PairScores, choice: np.ndarray) -> tuple[float, float]:
+def log_prob_shift(
+    scores: PairScores, choice: Int[np.ndarray, " E"], prompt_id: Int[np.ndarray, " E"]
+) -> tuple[Mean, Mean]:
     """Mean log π − log π_sft of chosen and of rejected responses, nats (Fig. 8 bottom)."""
-    shift = (np.asarray(scores.policy) - np.asarray(scores.reference))[choice >= 0]
-    if not len(shift):
-        return 0.0, 0.0
-    b_chosen = (choice[choice >= 0] == 1)[:, None]
-    ordered = np.where(b_chosen, shift[:, ::-1], shift)
-    return float(np.mean(ordered[:, 0])), float(np.mean(ordered[:, 1]))
+    known = choice >= 0
+    shift = (np.asarray(scores.policy) - np.asarray(scores.reference))[known]
+    ordered = np.where((choice[known] == 1)[:, None], shift[:, ::-1], shift)
+    chosen, rejected = (mean_of(ordered[:, side], prompt_id[known]) for side in (0, 1))
+    return chosen, rejected

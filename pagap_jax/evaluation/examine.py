@@ -8,18 +8,30 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.reading import Pairs
-from pagap_jax.evaluation.batching import compile_for, compile_sampler, map_batches
-from pagap_jax.evaluation.classification import classify, log_prob_shift, score_pairs
-from pagap_jax.evaluation.intervals import mean_and_standard_error
-from pagap_jax.evaluation.judging import Judge
+from pagap_jax.data.reading import StoredPairs
+from pagap_jax.evaluation.classification import PairScores, classify, log_prob_shift, score_pairs
+from pagap_jax.evaluation.intervals import mean_of, rate_of
 from pagap_jax.evaluation.kl import response_kl
-from pagap_jax.evaluation.win_rate import win_rate
+from pagap_jax.evaluation.win_rate import outcomes_of, select_half
+from pagap_jax.mapping.batching import compile_for, compile_sampler, map_batches
+from pagap_jax.mapping.judging import Judge
 from pagap_jax.policies import Policy
 from pagap_jax.sampling.loop import END_ID
 from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.streams import Purpose, choose_rows, key_for
 
-EVALUATION = 1  # what random numbers are for: `sample_pairs` draws from the seed's own stream
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One checkpoint's answers.
+
+    Attributes:
+        fields: those of its row.
+        outcomes: what rates and means are made of, prompt by prompt: win and proxy_win [E], kl [K].
+    """
+
+    fields: dict[str, Any]
+    outcomes: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,23 +41,23 @@ class Examination:
     Attributes:
         golden_responses: prompts with the golden policy's fixed response as `response_a`.
         golden_pairs: pairs of D_golden for classification and the shift of log-probs.
-        kl_prompts: prompts, the first ones, that KL and self-classification are measured on.
+        kl_prompts: how many of the prompts KL and self-classification are measured on; drawn.
     """
 
     policy: Policy
     reference: Any
     golden: Judge
     proxy: Judge
-    golden_responses: Pairs
-    golden_pairs: Pairs
+    golden_responses: StoredPairs
+    golden_pairs: StoredPairs
     kl_prompts: int
     sampling: SamplingMethod
     mesh: Mesh
     batch_size: int
     seed: int
 
-    def compiled(self) -> Callable[[Any], dict]:
-        """A function of a checkpoint's parameters that gives the measured fields of its row."""
+    def compiled(self) -> Callable[[Any], Measured]:
+        """A function of a checkpoint's parameters that measures it."""
         functions = self.functions()
         return lambda params: self._examine(functions, params)
 
@@ -56,46 +68,76 @@ class Examination:
         def kl(params: Any, reference: Any, batch: dict) -> jax.Array:
             return response_kl(policy, params, reference, batch["prompt"], batch["responses"])
 
-        def scores(params: Any, reference: Any, batch: dict):
+        def scores(params: Any, reference: Any, batch: dict) -> PairScores:
             return score_pairs(policy, params, reference, **batch)
 
-        # Not the stream of random numbers that the golden responses were sampled with: a policy
-        # near the golden one would copy them.
-        key = jax.random.fold_in(jax.random.key(self.seed), EVALUATION)
+        # Not the stream that the golden responses were sampled with: a policy near the golden one
+        # would copy them.
+        key = key_for(self.seed, Purpose.EVALUATION_SAMPLES)
         return Functions(
             compile_sampler(policy, self.sampling, key, self.mesh),
             compile_for(kl, 2, self.mesh),
             compile_for(scores, 2, self.mesh),
         )
 
-    def _examine(self, functions: "Functions", params: Any) -> dict:
-        def over(function: Callable, models: tuple, columns: dict, by_length: bool = True) -> Any:
-            return map_batches(function, models, columns, self.mesh, self.batch_size, by_length)
-
-        prompt = self.golden_responses.prompt
-        rows = np.arange(len(prompt), dtype=np.int32)
-        samples = over(functions.sample, (params,), {"prompt": prompt, "row": rows}, False)
-        first, second = samples[:, 0], samples[:, 1]
-        few = slice(self.kl_prompts)
-        both = (params, self.reference)
-        kl = over(functions.kl, both, {"prompt": prompt[few], "responses": first[few][:, None]})[
-            :, 0
-        ]
-        own = {"prompt": prompt[few], "response_a": first[few], "response_b": second[few]}
-        data = self.golden_pairs
-        names = ("prompt", "response_a", "response_b")
-        data_scores = over(functions.scores, both, {name: getattr(data, name) for name in names})
-        golden_response = self.golden_responses.response_a
+    def known(self) -> dict[str, np.ndarray]:
+        """Which prompts `outcomes` are of: prompt_id and select [E], kl_prompt_id [K]."""
+        ids = self.golden_responses.prompt_id
         return {
-            **kl_fields(kl),
-            **win_rate_fields(self.golden(prompt, first, golden_response).choice),
-            "proxy_win_rate": win_rate(self.proxy(prompt, first, golden_response).choice).rate,
-            **classification_fields(data_scores, data.choice),
-            **self_classification_fields(
-                over(functions.scores, both, own), self.golden(**own).choice
-            ),
-            **sample_fields(first),
+            "prompt_id": ids,
+            "select": select_half(ids),
+            "kl_prompt_id": ids[self._kl_rows()],
         }
+
+    def _kl_rows(self) -> np.ndarray:
+        total = len(self.golden_responses)
+        return choose_rows(total, self.kl_prompts, self.seed, Purpose.KL_PROMPTS)
+
+    def _over(self, function: Callable, models: tuple, columns: dict, **options: bool) -> Any:
+        return map_batches(function, models, columns, self.mesh, self.batch_size, **options)
+
+    def _examine(self, functions: "Functions", params: Any) -> Measured:
+        responses, both = self.golden_responses, (params, self.reference)
+        prompt, ids = responses.prompt, responses.prompt_id
+        rows = np.arange(len(prompt), dtype=np.int32)
+        columns = {"prompt": prompt, "row": rows}
+        samples = self._over(functions.sample, (params,), columns, by_length=False)
+        first, second = samples[:, 0], samples[:, 1]
+        judged = (judge(prompt, first, responses.response_a) for judge in (self.golden, self.proxy))
+        win, proxy_win = (outcomes_of(judgement.choice) for judgement in judged)
+
+        few = self._kl_rows()
+        own = Responses(prompt.view(few), first[few], second[few])
+        kl_columns = {"prompt": own.prompt, "responses": own.response_a[:, None]}
+        kl = self._over(functions.kl, both, kl_columns)[:, 0]
+        own_choice = self.golden(**own.columns()).choice
+        own_scores = self._over(functions.scores, both, own.columns())
+
+        data = self.golden_pairs
+        pairs = Responses(data.prompt, data.response_a, data.response_b)
+        scores = self._over(functions.scores, both, pairs.columns())
+        fields = {
+            **kl_fields(kl, ids[few]),
+            **win_rate_fields(win, ids),
+            **rate_fields("proxy_win_rate", proxy_win, ids),
+            **classification_fields(scores, data.choice, data.prompt_id),
+            **self_classification_fields(own_scores, own_choice, ids[few]),
+            **sample_fields(first, ids),
+        }
+        return Measured(fields, {"win": win, "proxy_win": proxy_win, "kl": kl})
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """Two responses to each prompt, as columns of a data set or as arrays."""
+
+    prompt: Any
+    response_a: Any
+    response_b: Any
+
+    def columns(self) -> dict[str, Any]:
+        """By name, as a jitted function takes them."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,56 +149,70 @@ class Functions:
     scores: Callable
 
 
-def kl_fields(kl: np.ndarray) -> dict:
+def kl_fields(kl: np.ndarray, prompt_id: np.ndarray) -> dict:
     """Mean KL in nats a response, its standard error, the number of prompts."""
-    mean, error = mean_and_standard_error(kl)
-    return {"kl": mean, "kl_se": error, "kl_prompts": len(kl)}
+    found = mean_of(kl, prompt_id)
+    return {"kl": found.mean, "kl_se": found.se, "kl_prompts": found.count}
 
 
-def win_rate_fields(choice: np.ndarray) -> dict:
-    """The win rate over all prompts, the even ones (to choose by) and the odd ones (to report)."""
-    whole, select, report = (
-        win_rate(choice), win_rate(choice[::2]), win_rate(choice[1::2])
-    )  # fmt: skip
+def rate_fields(name: str, values: np.ndarray, prompt_id: np.ndarray) -> dict:
+    """A rate with its interval."""
+    found = rate_of(values, prompt_id)
+    return {name: found.rate, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def win_rate_fields(win: np.ndarray, prompt_id: np.ndarray) -> dict:
+    """The win rate over all prompts, the half to choose by and the half to report."""
+    select = select_half(prompt_id)
     return {
-        "win_rate": whole.rate,
-        "win_rate_low": whole.low,
-        "win_rate_high": whole.high,
-        "win_rate_prompts": whole.prompts,
-        "win_rate_select": select.rate,
-        "win_rate_select_prompts": select.prompts,
-        "win_rate_report": report.rate,
-        "win_rate_report_low": report.low,
-        "win_rate_report_high": report.high,
-        "win_rate_report_prompts": report.prompts,
-        "win_rate_ties": whole.ties,
+        **rate_fields("win_rate", win, prompt_id),
+        "win_rate_prompts": len(win),
+        "win_rate_select": rate_of(win[select], prompt_id[select]).rate,
+        "win_rate_select_prompts": int(np.sum(select)),
+        **rate_fields("win_rate_report", win[~select], prompt_id[~select]),
+        "win_rate_report_prompts": int(np.sum(~select)),
+        "win_rate_ties": int(np.sum(win == 0.5)),
     }
 
 
-def classification_fields(scores: Any, choice: np.ndarray) -> dict:
+def classification_fields(scores: PairScores, choice: np.ndarray, prompt_id: np.ndarray) -> dict:
     """Accuracy on D_golden and how far chosen and rejected log-probs moved."""
-    result = classify(scores, choice)
-    chosen, rejected = log_prob_shift(scores, choice)
+    right = classify(scores, choice, prompt_id)
+    chosen, rejected = log_prob_shift(scores, choice, prompt_id)
     return {
-        "accuracy": result.accuracy,
-        "accuracy_low": result.low,
-        "accuracy_high": result.high,
-        "accuracy_pairs": result.pairs,
-        "chosen_log_prob_shift": chosen,
-        "rejected_log_prob_shift": rejected,
+        "accuracy": right.rate,
+        "accuracy_low": right.low,
+        "accuracy_high": right.high,
+        "accuracy_pairs": right.count,
+        "chosen_log_prob_shift": chosen.mean,
+        "chosen_log_prob_shift_se": chosen.se,
+        "rejected_log_prob_shift": rejected.mean,
+        "rejected_log_prob_shift_se": rejected.se,
+        "log_prob_shift_pairs": chosen.count,
     }
 
 
-def self_classification_fields(scores: Any, choice: np.ndarray) -> dict:
+def self_classification_fields(
+    scores: PairScores, choice: np.ndarray, prompt_id: np.ndarray
+) -> dict:
     """Accuracy on pairs sampled from the policy itself (App. E.1)."""
-    result = classify(scores, choice)
-    return {"self_accuracy": result.accuracy, "self_accuracy_pairs": result.pairs}
-
-
-def sample_fields(responses: np.ndarray) -> dict:
-    """Length in tokens, share that ended, share of different responses."""
+    right = classify(scores, choice, prompt_id)
     return {
-        "response_length": float(np.mean(np.sum(responses > 0, axis=1))),
-        "share_finished": float(np.mean(np.any(responses == END_ID, axis=1))),
+        "self_accuracy": right.rate,
+        "self_accuracy_low": right.low,
+        "self_accuracy_high": right.high,
+        "self_accuracy_pairs": right.count,
+    }
+
+
+def sample_fields(responses: np.ndarray, prompt_id: np.ndarray) -> dict:
+    """Length in tokens, share that ended, share of different responses."""
+    length = mean_of(np.sum(responses > 0, axis=1).astype(np.float64), prompt_id)
+    finished = np.any(responses == END_ID, axis=1).astype(np.float64)
+    return {
+        "samples": len(responses),
+        "response_length": length.mean,
+        "response_length_se": length.se,
+        **rate_fields("share_finished", finished, prompt_id),
         "share_unique": len(np.unique(responses, axis=0)) / len(responses),
     }

@@ -1,30 +1,22 @@
 """Win rates from judged pairs (§4.1)."""
 
-import dataclasses
-
 import numpy as np
-
-from pagap_jax.evaluation.intervals import wilson_interval
-
-
-@dataclasses.dataclass(frozen=True)
-class WinRate:
-    """Share of prompts on which the first response wins, a tie counting half, with 95 % bounds."""
-
-    rate: float
-    low: float
-    high: float
-    prompts: int
-    ties: int
+from jaxtyping import Bool, Float, Int
 
 
-def win_rate(choice: np.ndarray) -> WinRate:
-    """From choices between first and second: 0 wins, 1 loses, -1 ties.
+def outcomes_of(choice: Int[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
+    """1 where the first response wins, 0 where it loses, 0.5 at a tie; a win rate is their mean.
 
     Args:
-        choice: int [E], of a `Judgement`.
+        choice: of a `Judgement`: 0 the first, 1 the second, -1 a tie.
     """
-    ties = int(np.sum(choice < 0))
-    wins = float(np.sum(choice == 0) + 0.5 * ties)
-    low, high = wilson_interval(wins, len(choice))
-    return WinRate(wins / max(len(choice), 1), low, high, len(choice), ties)
+    return np.where(choice < 0, 0.5, choice == 0).astype(np.float32)
+
+
+def select_half(prompt_id: Int[np.ndarray, " E"]) -> Bool[np.ndarray, " E"]:
+    """Prompts that checkpoints are chosen on; the other half reports them.
+
+    A function of the prompt, so that the same prompt is never in both, whatever the data set's
+    order. Ids are hashes: their last bit is a coin.
+    """
+    return prompt_id % 2 == 0

@@ -115,7 +115,8 @@ def align(
         start = Start(policy, initial_checkpoint_path, mesh, frozen_dtype)
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
         opened = pair_origin.open(policy, vocabulary, mesh, frozen_dtype, made_of)
-        step = AlignStep(policy, opened.source, *objective.parts, optimizer, num_microbatches)
+        loss, reduction = objective.parts
+        step = AlignStep(policy, opened.source, loss, reduction, optimizer, num_microbatches)
         compiled = compile_align_step(step, start.abstract(optimizer), mesh, pair_origin.records)
         frozen = FrozenModels(start.reference(opened.columns), opened.judge_params)
         facts = facts_of_run(labels, objective, data_order, learning_rate, loop, seed, start)

@@ -1,33 +1,64 @@
 """Measures every checkpoint of a run: KL, win rate, classification, log-prob shift (§4.1, §5).
 
-In: a policy's run, π_sft, golden responses, D_golden, both preference models. Out: rows.jsonl.
+In: a policy's run, π_sft, golden responses, D_golden, both preference models. Out: rows.jsonl, and
+outcomes.npz with what their rates are made of, prompt by prompt.
 """
 
+import dataclasses
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
 from pagap_jax.errors import ConfigError
-from pagap_jax.evaluation.examine import Examination
-from pagap_jax.evaluation.judging import Judge
+from pagap_jax.evaluation.examine import Examination, Measured
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.opening import saved_steps
 from pagap_jax.interop.restoring import restore_params
-from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
+from pagap_jax.jobs.inputs import TrainedJudge, build_policy, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import are_several, is_first
-from pagap_jax.records import EvalRow, row_to_dict
+from pagap_jax.records import CheckpointRow, RowIdentity, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
 from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.streams import Purpose, choose_rows
 from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import abstract_params
 
-RUN_FACTS = ("method", "loss", "reduction", "beta", "learning_rate", "train_steps", "seed")
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class StudyLabels:
+    """What rows say of the study; checkpoints are named relative to its folder."""
+
+    study: str = ""
+    task: str = ""
+    study_dir: str = ""
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """On how much is measured; the win rate is on all golden responses.
+
+    Attributes:
+        kl_prompts: of those prompts, how many KL and self-classification take.
+        classification_pairs: of D_golden.
+    """
+
+    kl_prompts: int
+    classification_pairs: int
+
+    def classification_rows(self, number_of_pairs: int, seed: int) -> np.ndarray:
+        """The rows of D_golden that policies classify, drawn at random."""
+        number = self.classification_pairs
+        return choose_rows(number_of_pairs, number, seed, Purpose.CLASSIFICATION_PAIRS)
 
 
 @gin.configurable
@@ -39,19 +70,13 @@ def evaluate(
     golden_pairs_dir: str,
     vocabulary: Any,
     model: T5Config,
-    golden: T5Config,
-    golden_checkpoint_path: str,
-    proxy: T5Config,
-    proxy_checkpoint_path: str,
-    golden_input_length: int,
-    proxy_input_length: int,
+    golden: TrainedJudge,
+    proxy: TrainedJudge,
     sampling: SamplingMethod,
-    kl_prompts: int,
-    classification_pairs: int,
+    sizes: Sizes,
     batch_size: int,
     seed: int,
-    study: str = "",
-    study_dir: str = "",
+    study: StudyLabels,
     last_checkpoint_only: bool = False,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
@@ -62,76 +87,114 @@ def evaluate(
         golden_responses_dir: of `sample_pairs` with the golden policy; its prompts are the win-rate
             prompts, its responses a the fixed baseline.
         golden_pairs_dir: D_golden.
-        kl_prompts: of those prompts, how many KL and self-classification take.
-        study_dir: checkpoints are named relative to it.
     """
     parents = {"policy": policy_dir, "reference": reference_checkpoint_path,
                "golden_responses": golden_responses_dir, "golden_pairs": golden_pairs_dir,
-               "golden": golden_checkpoint_path, "proxy": proxy_checkpoint_path}  # fmt: skip
+               "golden": golden.checkpoint_path, "proxy": proxy.checkpoint_path}  # fmt: skip
     with RunDirectory(model_dir, "evaluate", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        require_job(policy_dir, "a policy", "sft", "align")
-        facts = read_result(policy_dir)
-        if facts is None:
-            raise ConfigError(f"{policy_dir} holds no finished run of a policy")
+        facts = facts_of(policy_dir)
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         responses = open_pairs(golden_responses_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, responses.response_a.width)
         abstract = abstract_params(policy.transformer, mesh)
-
-        def judge(config: T5Config, checkpoint: str, input_length: int) -> Judge:
-            return open_judge(config, checkpoint, input_length, vocabulary, mesh, batch_size)
-
-        examine = Examination(
+        data = open_pairs(golden_pairs_dir, "train", vocabulary)
+        examination = Examination(
             policy=policy,
             reference=restore_params(reference_checkpoint_path, abstract),
-            golden=judge(golden, golden_checkpoint_path, golden_input_length),
-            proxy=judge(proxy, proxy_checkpoint_path, proxy_input_length),
+            golden=golden.compiled(vocabulary, mesh, batch_size),
+            proxy=proxy.compiled(vocabulary, mesh, batch_size),
             golden_responses=responses,
-            golden_pairs=choose_prompts(
-                open_pairs(golden_pairs_dir, "train", vocabulary), classification_pairs, seed
-            ),
-            kl_prompts=kl_prompts,
+            golden_pairs=data.view(sizes.classification_rows(len(data), seed)),
+            kl_prompts=sizes.kl_prompts,
             sampling=sampling,
             mesh=mesh,
             batch_size=batch_size,
             seed=seed,
-        ).compiled()
+        )
         steps = saved_steps(policy_dir)
         steps = steps[-1:] if last_checkpoint_only else steps
-        paths = [epath.Path(policy_dir) / "checkpoints" / str(step) for step in steps]
-
-        def read(i: int) -> Any:
-            return restore_params(str(paths[i]), abstract)
-
-        # The next checkpoint is read while this one is measured. Not by several processes: reading
-        # together they wait for each other, and so would the measuring thread.
-        checkpoints = read if are_several() else Prefetch(read, len(steps))
-        rows = []
-        for i, step in enumerate(steps):
-            rows.append(
-                EvalRow(
-                    study=study,
-                    run=epath.Path(policy_dir).name,
-                    step=step,
-                    checkpoint=_relative(paths[i], study_dir),
-                    fingerprint=fingerprint_of(policy_dir),
-                    **{name: facts[name] for name in RUN_FACTS},
-                    **examine(checkpoints(i)),
-                )
-            )
-        write_rows(run, rows)
+        measured = measure_checkpoints(policy_dir, steps, abstract, examination)
+        by_step = zip(steps, measured, strict=True)
+        rows = [row_of(study, policy_dir, step, facts, one) for step, one in by_step]
+        write_rows(run, rows, measured, examination.known())
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 
-def write_rows(run: RunDirectory, rows: list[EvalRow]) -> None:
-    """One line a checkpoint, by the one process that writes."""
+def facts_of(policy_dir: str) -> dict[str, Any]:
+    """What a finished run of a policy says of itself: the beginning of its rows.
+
+    Raises:
+        ConfigError: there is none, or one of a version that said less.
+    """
+    require_job(policy_dir, "a policy", "sft", "align")
+    found = read_result(policy_dir)
+    if found is None:
+        raise ConfigError(f"{policy_dir} holds no finished run of a policy")
+    own = {"study", "task", "run", "step", "fingerprint"}
+    names = [field.name for field in dataclasses.fields(RowIdentity) if field.name not in own]
+    if missing := [name for name in names if name not in found]:
+        raise ConfigError(
+            f"{policy_dir}/result.json: found no {', '.join(missing)}, expected them in a run of"
+            " this version: train it again"
+        )
+    return {name: found[name] for name in names}
+
+
+def checkpoint_of(policy_dir: str, step: int) -> epath.Path:
+    """The folder of a step."""
+    return epath.Path(policy_dir) / "checkpoints" / str(step)
+
+
+def measure_checkpoints(
+    policy_dir: str, steps: Sequence[int], abstract: Any, examination: Examination
+) -> list[Measured]:
+    """Every step measured; the next checkpoint is read while one is measured."""
+    examine = examination.compiled()
+
+    def read(i: int) -> Any:
+        return restore_params(str(checkpoint_of(policy_dir, steps[i])), abstract)
+
+    # Not read ahead by several processes: reading together they wait for each other, and so would
+    # the measuring thread.
+    checkpoints = read if are_several() else Prefetch(read, len(steps))
+    return [examine(checkpoints(i)) for i in range(len(steps))]
+
+
+def row_of(
+    study: StudyLabels, policy_dir: str, step: int, facts: dict[str, Any], measured: Measured
+) -> CheckpointRow:
+    """The row of one checkpoint."""
+    path, folder = checkpoint_of(policy_dir, step), study.study_dir
+    return CheckpointRow(
+        study=study.study,
+        task=study.task,
+        run=epath.Path(policy_dir).name,
+        step=step,
+        checkpoint=path.relative_to(folder).as_posix() if folder else path.as_posix(),
+        fingerprint=fingerprint_of(policy_dir),
+        **facts,
+        **measured.fields,
+    )
+
+
+def write_rows(
+    run: RunDirectory,
+    rows: Sequence[CheckpointRow],
+    measured: Sequence[Measured],
+    known: dict[str, np.ndarray],
+) -> None:
+    """A line a checkpoint, and what they are made of, by the one process that writes."""
+    if not is_first():
+        return
+    outcomes: dict[str, Any] = {
+        name: np.stack([one.outcomes[name] for one in measured]) for name in measured[0].outcomes
+    }
+    steps = np.array([row.step for row in rows], np.int32)
+    content = io.BytesIO()
+    np.savez(content, **{"step": steps, **known, **outcomes})
+    write_atomically(run.path / "outcomes.npz", content.getvalue())
     text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
-    if is_first():
-        write_atomically(run.path / "rows.jsonl", text.encode())
-
-
-def _relative(path: epath.Path, folder: str) -> str:
-    return path.relative_to(folder).as_posix() if folder else path.as_posix()
+    write_atomically(run.path / "rows.jsonl", text.encode())

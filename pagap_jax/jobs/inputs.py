@@ -12,14 +12,15 @@ from pagap_jax.data.reading import StoredPairs, columns, open_token_pairs, read_
 from pagap_jax.data.stored import describe_vocabulary, read_metadata
 from pagap_jax.data.vocabulary import sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
-from pagap_jax.evaluation.judging import Judge
 from pagap_jax.interop.restoring import restore_params
+from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import rows_of_process
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import require_job
+from pagap_jax.streams import Purpose, generator_for
 from pagap_jax.train.state import abstract_params, number_of_parameters
 
 
@@ -84,25 +85,32 @@ def build_judge(model: T5Config, input_length: int, vocabulary: Any) -> Preferen
     return PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
 
 
-def restore_judge(
-    judge: PreferenceModel, checkpoint_path: str, mesh: Mesh, dtype: str = "float32"
-) -> Params:
-    """The parameters of a preference model's run, where they belong on the mesh."""
-    require_job(checkpoint_path, "a preference model", "preference_model")
-    return restore_params(checkpoint_path, abstract_params(judge.transformer, mesh, dtype))
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class TrainedJudge:
+    """A preference model that a run of ours trained.
 
+    Attributes:
+        checkpoint_path: of the run, or of a checkpoint in it.
+        input_length: tokens of prompt, two responses and two markers.
+    """
 
-def open_judge(
-    model: T5Config,
-    checkpoint_path: str,
-    input_length: int,
-    vocabulary: Any,
-    mesh: Mesh,
-    batch_size: int,
-) -> Judge:
-    """A preference model ready to judge whole data sets."""
-    judge = build_judge(model, input_length, vocabulary)
-    return Judge.compiled(judge, restore_judge(judge, checkpoint_path, mesh), mesh, batch_size)
+    model: T5Config
+    checkpoint_path: str
+    input_length: int
+
+    def restored(
+        self, vocabulary: Any, mesh: Mesh, dtype: str = "float32"
+    ) -> tuple[PreferenceModel, Params]:
+        """The model and its parameters, where they belong on the mesh."""
+        require_job(self.checkpoint_path, "a preference model", "preference_model")
+        judge = build_judge(self.model, self.input_length, vocabulary)
+        abstract = abstract_params(judge.transformer, mesh, dtype)
+        return judge, restore_params(self.checkpoint_path, abstract)
+
+    def compiled(self, vocabulary: Any, mesh: Mesh, batch_size: int) -> Judge:
+        """Ready to judge whole data sets."""
+        return Judge.compiled(*self.restored(vocabulary, mesh), mesh, batch_size)
 
 
 def batch_at(
@@ -125,7 +133,16 @@ def batch_at(
     return read_batch(columns(pairs) | more, rows, rows_of_process(batch_size, mesh))
 
 
-def choose_prompts(pairs: StoredPairs, number: int, seed: int) -> StoredPairs:
-    """`number` of the pairs, chosen by the seed alone (§4.1); all where there are fewer."""
-    order = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
-    return pairs.view(np.sort(order.permutation(len(pairs))[:number]))
+def choose_prompts(pairs: StoredPairs, number: int | None, seed: int) -> StoredPairs:
+    """Pairs with `number` different prompts, drawn at random (§4.1); all pairs for None.
+
+    Each prompt counts once where there are enough of them, and its pair is drawn among those that
+    have it. Where there are too few, further pairs of the same prompts fill up.
+    """
+    if number is None:
+        return pairs
+    order = generator_for(seed, Purpose.WIN_RATE_PROMPTS).permutation(len(pairs))
+    _, first = np.unique(pairs.prompt_id[order], return_index=True)
+    again = np.setdiff1d(np.arange(len(pairs)), first)
+    places = np.concatenate([np.sort(first), again])[:number]
+    return pairs.view(np.sort(order[places]))

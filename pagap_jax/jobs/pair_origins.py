@@ -10,9 +10,8 @@ from jax.sharding import Mesh
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.pairs import PairSource
-from pagap_jax.jobs.inputs import build_judge, restore_judge
+from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.reference_scores import read_reference_scores
-from pagap_jax.model.config import T5Config
 from pagap_jax.policies import Params, Policy
 from pagap_jax.run_directory import require_job
 from pagap_jax.sampling.methods import SamplingMethod
@@ -65,21 +64,18 @@ class PairOrigin(Protocol):
 class Online:
     """Pairs sampled from the policy at each step, labelled by a preference model."""
 
-    judge: T5Config
-    judge_checkpoint_path: str
-    input_length: int
+    judge: TrainedJudge
     sampling: SamplingMethod
     records = True
 
     @property
     def parents(self) -> dict[str, str]:
-        return {"judge": self.judge_checkpoint_path}
+        return {"judge": self.judge.checkpoint_path}
 
     def open(
         self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
     ) -> Opened:
-        judge = build_judge(self.judge, self.input_length, vocabulary)
-        params = restore_judge(judge, self.judge_checkpoint_path, mesh, dtype)
+        judge, params = self.judge.restored(vocabulary, mesh, dtype)
         return Opened(OnlinePairs(policy, judge, self.sampling), params, {})
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pagap_jax.data.reading import Pairs
-from pagap_jax.evaluation.judging import Judge
 from pagap_jax.jobs.inputs import batch_at, build_judge, open_pairs
 from pagap_jax.losses.preference import preference_loss
+from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import PreferenceModel

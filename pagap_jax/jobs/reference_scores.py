@@ -19,11 +19,11 @@ from jax.sharding import Mesh
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.data.stored import describe_vocabulary
 from pagap_jax.errors import ConfigError
-from pagap_jax.evaluation.batching import compile_for, map_batches
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, open_pairs
+from pagap_jax.mapping.batching import compile_for, map_batches
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy

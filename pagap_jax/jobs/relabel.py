@@ -1,4 +1,4 @@
-"""Relabelling of a data set by the golden preference model: D_initial to D_golden (§2, Fig. 2).
+"""Relabelling of a data set by the golden preference model: D_initial to D_golden (§4.1, Fig. 2).
 
 In: pairs, a preference model's run. Out: the same pairs with its choices and probabilities.
 """
@@ -11,9 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
-from pagap_jax.evaluation.judging import labelled
-from pagap_jax.jobs.inputs import open_judge, open_pairs
-from pagap_jax.model.config import T5Config
+from pagap_jax.jobs.inputs import TrainedJudge, open_pairs
+from pagap_jax.mapping.judging import labelled
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
@@ -24,23 +23,19 @@ def relabel(
     model_dir: str,
     pairs_dir: str,
     vocabulary: Any,
-    judge: T5Config,
-    judge_checkpoint_path: str,
-    input_length: int,
+    judge: TrainedJudge,
     batch_size: int,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
     """Labels every pair of every split by the sign of r(x, a, b) − r(x, b, a)."""
-    parents = {"pairs": pairs_dir, "judge": judge_checkpoint_path}
+    parents = {"pairs": pairs_dir, "judge": judge.checkpoint_path}
     with RunDirectory(model_dir, "relabel", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
-        golden = open_judge(
-            judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
-        )
+        golden = judge.compiled(vocabulary, mesh, batch_size)
         relabelled, result = {}, {}
         for split in read_metadata(pairs_dir)["splits"]:
             pairs = open_pairs(pairs_dir, split, vocabulary)

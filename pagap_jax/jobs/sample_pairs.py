@@ -5,27 +5,26 @@ sides it makes the fixed golden responses that every win rate is measured agains
 labels are the check that the golden policy wins half of the time against itself.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import gin
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from pagap_jax.data.reading import Column
-from pagap_jax.data.stored import is_complete, write_token_pairs
-from pagap_jax.evaluation.batching import compile_sampler, map_batches
-from pagap_jax.evaluation.judging import labelled
+from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.interop.restoring import restore_params
-from pagap_jax.jobs.inputs import build_policy, choose_prompts, open_judge, open_pairs
+from pagap_jax.jobs.inputs import TrainedJudge, build_policy, choose_prompts, open_pairs
+from pagap_jax.mapping.batching import compile_sampler, map_batches
+from pagap_jax.mapping.judging import labelled
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
 from pagap_jax.run_directory import RunDirectory, require_job
 from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.streams import Purpose, key_for
 from pagap_jax.train.state import abstract_params
 
 
@@ -37,21 +36,25 @@ def sample_pairs(
     model: T5Config,
     policy_a_path: str,
     policy_b_path: str,
-    judge: T5Config,
-    judge_checkpoint_path: str,
-    input_length: int,
+    judge: TrainedJudge,
     sampling: SamplingMethod,
-    num_prompts: int,
+    num_prompts: int | None,
     batch_size: int,
     seed: int,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
-    """Response a from one policy, response b from another, labelled in both orders."""
+    """Response a from one policy, response b from another, labelled in both orders.
+
+    Args:
+        policy_a_path: a run, or one of its checkpoints; `policy_b_path` likewise.
+        num_prompts: different prompts, drawn at random (a win rate's); None takes the prompt of
+            every pair (a data set of its own, §6).
+    """
     for path in (policy_a_path, policy_b_path):
         require_job(path, "a policy", "sft", "align")
     parents = {"pairs": pairs_dir, "policy_a": policy_a_path, "policy_b": policy_b_path,
-               "judge": judge_checkpoint_path}  # fmt: skip
+               "judge": judge.checkpoint_path}  # fmt: skip
     with RunDirectory(model_dir, "sample_pairs", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
@@ -60,7 +63,7 @@ def sample_pairs(
         prompts = choose_prompts(open_pairs(pairs_dir, "train", vocabulary), num_prompts, seed)
         policy = build_policy(model, vocabulary, prompts.response_a.width)
         abstract = abstract_params(policy.transformer, mesh)
-        sampler = compile_sampler(policy, sampling, jax.random.key(seed), mesh)
+        sampler = compile_sampler(policy, sampling, key_for(seed, Purpose.SAMPLED_PAIRS), mesh)
         columns: dict[str, Column] = {
             "prompt": prompts.prompt,
             "row": np.arange(len(prompts), dtype=np.int32),
@@ -72,20 +75,27 @@ def sample_pairs(
             )
             for path in (policy_a_path, policy_b_path)
         )
-        golden = open_judge(
-            judge, judge_checkpoint_path, input_length, vocabulary, mesh, batch_size
-        )
+        golden = judge.compiled(vocabulary, mesh, batch_size)
         judged = golden(prompts.prompt, a[:, 0], b[:, 1])
         result = summary(judged.choice)
         if is_first() and not is_complete(run.path):
-            pairs = dataclasses.replace(
-                prompts.whole(),
-                response_a=a[:, 0],
-                response_b=b[:, 1],
-                true_choice=np.full(len(prompts), CHOICE_UNKNOWN, np.int8),
-            )
+            pairs = unlabelled(prompts.prompt[np.arange(len(prompts))], a[:, 0], b[:, 1])
             write_token_pairs(run.path, {"train": labelled(pairs, judged)}, vocabulary, result)
         return run.finish(result)
+
+
+def unlabelled(prompt: np.ndarray, response_a: np.ndarray, response_b: np.ndarray) -> TokenPairs:
+    """Pairs of which nothing is known but their tokens."""
+    unknown = np.full(len(prompt), CHOICE_UNKNOWN, np.int8)
+    return TokenPairs(
+        prompt=prompt,
+        response_a=response_a,
+        response_b=response_b,
+        choice=unknown,
+        true_choice=unknown,
+        probability=np.full(len(prompt), np.nan, np.float32),
+        step=np.full(len(prompt), -1, np.int32),
+    )
 
 
 def summary(choice: np.ndarray) -> dict:

@@ -10,8 +10,8 @@ from pagap_jax.data.batches import batch_indices
 from pagap_jax.data.prompts import prompt_id
 from pagap_jax.data.reading import columns, open_token_pairs, read_batch, read_token_pairs
 from pagap_jax.errors import DataError, StoppedError
-from pagap_jax.evaluation.batching import order_by_length
 from pagap_jax.jobs.inputs import batch_at
+from pagap_jax.mapping.batching import order_by_length
 from pagap_jax.model.sharding import make_mesh
 from tests.fixtures import toy
 from tests.fixtures.stored_pairs import LetterVocabulary, random_pairs

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import NotANumberError
-from pagap_jax.evaluation.batching import compile_for, map_batches
+from pagap_jax.mapping.batching import compile_for, map_batches
 from pagap_jax.preference_models import Judgement, PreferenceModel
 
 

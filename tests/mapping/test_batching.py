@@ -7,9 +7,9 @@ import pytest
 
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import NotANumberError
-from pagap_jax.evaluation.batching import compile_for, map_batches, order_by_length
-from pagap_jax.evaluation.judging import Judge
 from pagap_jax.jobs.preference_model import validate
+from pagap_jax.mapping.batching import compile_for, map_batches, order_by_length
+from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.sampling.methods import SamplingMethod
