@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from pagap_jax.array_types import (
     Array,
@@ -17,9 +17,9 @@ from pagap_jax.array_types import (
     ResponseTokens,
 )
 from pagap_jax.data.batches import whole_tiles
-from pagap_jax.data.composer import compose_preference_input
+from pagap_jax.data.composer import PreferenceInput, compose_preference_input
 from pagap_jax.data.vocabulary import SpecialIds
-from pagap_jax.losses.preference import symmetric_probability
+from pagap_jax.losses.preference import preference_margin, symmetric_probability
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN
 
@@ -65,8 +65,14 @@ class PreferenceModel:
         )
         return logits[:, self.special.verdict_a] - logits[:, self.special.verdict_b]
 
-    def encode(self, params: Params, tokens, segments, dropout_key=None) -> Array:
-        """The encoder's output [B, L, D] for composed inputs."""
+    def encode(
+        self,
+        params: Params,
+        tokens: PreferenceTokens,
+        segments: PreferenceTokens,
+        dropout_key: RandomKey | None = None,
+    ) -> Float[Array, "B L D"]:
+        """The encoder's output for composed inputs."""
         return self.transformer.apply(
             {"params": params},
             tokens,
@@ -76,8 +82,14 @@ class PreferenceModel:
             rngs={} if dropout_key is None else {"dropout": dropout_key},
         )
 
-    def verdict_logits(self, params: Params, encoded, tokens, dropout_key=None) -> Array:
-        """Logits [B, V] of the decoder's first token."""
+    def verdict_logits(
+        self,
+        params: Params,
+        encoded: Float[Array, "B L D"],
+        tokens: PreferenceTokens,
+        dropout_key: RandomKey | None = None,
+    ) -> Float[Array, "B V"]:
+        """Logits of the decoder's first token."""
         start = jnp.zeros((tokens.shape[0], 1, 1), jnp.int32)
         decoded = self.transformer.apply(
             {"params": params},
@@ -92,7 +104,9 @@ class PreferenceModel:
         logits = self.transformer.apply({"params": params}, decoded, method=Transformer.logits)
         return logits[:, 0, 0]
 
-    def compose(self, prompt, response_a, response_b):
+    def compose(
+        self, prompt: PromptTokens, response_a: ResponseTokens, response_b: ResponseTokens
+    ) -> PreferenceInput:
         """This model's input for prompts and responses given as ids.
 
         As long as `input_length`, or shorter where prompts are padded to less (`read_batch`):
@@ -124,17 +138,22 @@ class PreferenceModel:
             jnp.concatenate([ab.segments, ba.segments]),
         )
         log_odds_ab, log_odds_ba = jnp.split(log_odds, 2)
-        probability = symmetric_probability(log_odds_ab, log_odds_ba)
         return Judgement(
-            probability,
+            symmetric_probability(log_odds_ab, log_odds_ba),
             log_odds_ab,
             log_odds_ba,
             ab.prompt_truncated,
-            choose(probability, response_a, response_b),
+            choose(preference_margin(log_odds_ab, log_odds_ba), response_a, response_b),
         )
 
 
-def choose(probability: PerPair, response_a: ResponseTokens, response_b: ResponseTokens):
-    """int32[B]: 0 where P(a preferred) is above ½, 1 below; -1 at ½ or where both are the same."""
-    same = jnp.all(response_a == response_b, axis=1) | (probability == 0.5)
-    return jnp.where(same, CHOICE_UNKNOWN, jnp.where(probability > 0.5, CHOICE_A, CHOICE_B))
+def choose(
+    margin: PerPair, response_a: ResponseTokens, response_b: ResponseTokens
+) -> Int[Array, " B"]:
+    """0 where the margin is above 0 (a is preferred), 1 below; -1 at 0 or where both are the same.
+
+    Args:
+        margin: of `preference_margin`, nats.
+    """
+    same = jnp.all(response_a == response_b, axis=1) | (margin == 0)
+    return jnp.where(same, CHOICE_UNKNOWN, jnp.where(margin > 0, CHOICE_A, CHOICE_B))

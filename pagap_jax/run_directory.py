@@ -29,7 +29,11 @@ class RunDirectory:
     """A job's folder, and in a `with` block this process's alone."""
 
     def __init__(
-        self, path: str, job: str, configuration: str, parents: Mapping[str, str] | None = None
+        self,
+        path: str,
+        job: str,
+        configuration: str,
+        parents: Mapping[str, str | None] | None = None,
     ):
         """Names the folder; nothing is looked at or written before the `with` block.
 
@@ -37,14 +41,16 @@ class RunDirectory:
             path: the folder.
             job: the job's name.
             configuration: the job's, a line 'NAME = VALUE' a parameter, without places and devices.
-            parents: path of each artefact that the job reads, by role. Their fingerprints enter
-                this run's own, so a run notices when what it was made from has been made anew.
+            parents: path of each artefact that the job reads, by role; None where there is none.
+                Their fingerprints enter this run's own, so a run notices when what it was made
+                from has been made anew.
         """
         self.path = epath.Path(path)
         self.job = job
         lineage = {
             role: {"path": str(parent), "fingerprint": fingerprint_of(parent)}
             for role, parent in sorted((parents or {}).items())
+            if parent is not None
         }
         digest = hashlib.sha256(configuration.encode()).hexdigest()[:12]
         self.fingerprint = _combine(digest, lineage)
@@ -122,7 +128,7 @@ class RunDirectory:
             _write_json(self.path / RUN_FILE, self.identity)
 
     def _differences(self) -> list[str] | None:
-        """In what the run that the folder holds is another; None where it holds none."""
+        """How the run already in this folder differs from this one; None if there is none."""
         if not (self.path / RUN_FILE).exists():
             return None
         found, now = json.loads((self.path / RUN_FILE).read_text()), self.identity
@@ -227,8 +233,7 @@ def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
 def _content_fingerprint(artefact: epath.Path) -> str:
     """Of all names and sizes, and of both ends of the largest files: all of XXL would take long.
 
-    For what lies in a bucket its path has to stand. '' where there is nothing: who reads it says
-    so better.
+    In buckets only the path is hashed. A missing path gives ''; the reader reports it.
     """
     if "://" in os.fspath(artefact):
         return hashlib.sha256(os.fspath(artefact).encode()).hexdigest()[:12]

@@ -17,7 +17,7 @@ from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
 from pagap_jax.sampling.loop import END_ID
 from pagap_jax.train.state import TrainState
-from pagap_jax.train.step import Gradients, Metrics, apply_gradients, over_microbatches
+from pagap_jax.train.step import Gradients, Metrics, apply_gradients, folded, over_microbatches
 
 
 class Reduction(enum.Enum):
@@ -71,7 +71,7 @@ class AlignStep:
         def compute(rows: PromptBatch, sample_key: RandomKey) -> Gradients:
             return self._gradients(state.params, rows, beta, sample_key, frozen)
 
-        step_key = jax.random.fold_in(key, state.step)
+        step_key = folded(key, state.step)
         found = over_microbatches(compute, batch, step_key, self.num_microbatches)
         state, norms = apply_gradients(state, found.gradients, learning_rate, self.optimizer)
         return state, {"loss": found.loss, **found.metrics, **norms}, found.rest

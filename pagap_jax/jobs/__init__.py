@@ -17,7 +17,7 @@ JOBS: dict[str, Job] = {
     ),
     "pretrain": Job(
         "pagap_jax.jobs.pretrain:pretrain",
-        "no checkpoint -> tiny T5 pretrained by span corruption (stands in for T5's own)",
+        "no checkpoint -> tiny T5 taught to spot replaced words (stands in for T5's pretraining)",
     ),
     "sft": Job(
         "pagap_jax.jobs.sft:sft",

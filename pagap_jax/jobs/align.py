@@ -12,7 +12,6 @@ from typing import Any, Literal
 import gin
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from pagap_jax.align.pairs import PromptBatch
@@ -66,6 +65,10 @@ class Objective:
         if self.beta < 0:
             raise ConfigError(f"BETA: found {self.beta}, expected 0 or more")
 
+    def facts(self) -> dict[str, Any]:
+        """As rows have it."""
+        return dataclasses.asdict(self)
+
     @property
     def parts(self) -> tuple[AlignmentLoss, Reduction]:
         """What the step takes; it takes β as an argument."""
@@ -98,8 +101,7 @@ def align(
     Args:
         pair_origin: `Online` samples responses to the prompts, `Offline` takes the data set's own.
         batch_size: prompts a step, one pair each.
-        num_microbatches: parts of a batch that are sampled and whose gradients are added up in
-            turn; each draws samples of its own.
+        num_microbatches: parts of a batch, in turn; each draws samples of its own.
         frozen_dtype: of the layers of reference and preference model. A bfloat16 model computes
             in that type anyhow: its numbers stay the same.
     """
@@ -119,7 +121,8 @@ def align(
         step = AlignStep(policy, opened.source, loss, reduction, optimizer, num_microbatches)
         compiled = compile_align_step(step, start.abstract(optimizer), mesh, pair_origin.records)
         frozen = FrozenModels(start.reference(opened.columns), opened.judge_params)
-        facts = facts_of_run(labels, objective, data_order, learning_rate, loop, seed, start)
+        params = start.abstract(optimizer).params
+        facts = labels.facts(params, data_order, learning_rate, loop, seed) | objective.facts()
 
         def batch(index: int) -> Any:
             rows = batch_at(pairs, batch_size, index, seed, mesh, data_order, **opened.columns)
@@ -165,28 +168,6 @@ class Start:
     def _restored(self, dtype: str) -> Any:
         params = abstract_params(self.policy.transformer, self.mesh, dtype)
         return restore_params(self.checkpoint, params)
-
-
-def facts_of_run(
-    labels: RunLabels,
-    objective: Objective,
-    data_order: DataOrder,
-    learning_rate: LearningRate,
-    loop: TrainLoop,
-    seed: int,
-    start: Start,
-) -> dict[str, Any]:
-    """What every row of this run's checkpoints begins with."""
-    return {
-        **labels.facts(start.abstract(optax.identity()).params),
-        "data_order": data_order.text,
-        "loss": objective.loss,
-        "reduction": objective.reduction,
-        "beta": objective.beta,
-        "learning_rate": learning_rate.peak,
-        "train_steps": loop.train_steps,
-        "seed": seed,
-    }
 
 
 def update_by_step(

@@ -21,6 +21,8 @@ from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.run_directory import require_job
 from pagap_jax.streams import Purpose, generator_for
+from pagap_jax.train.loop import TrainLoop
+from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.state import abstract_params, number_of_parameters
 
 
@@ -39,13 +41,24 @@ class RunLabels:
     pairs: str
     policy_size: str
 
-    def facts(self, params: Any) -> dict[str, Any]:
-        """As rows begin; `params` are the policy's, abstract or not."""
+    def facts(
+        self,
+        params: Any,
+        data_order: DataOrder,
+        learning_rate: LearningRate,
+        loop: TrainLoop,
+        seed: int,
+    ) -> dict[str, Any]:
+        """What rows of a run begin with, its objective apart; `params` may be abstract."""
         return {
             "arm": self.arm,
             "pairs": self.pairs,
             "policy_size": self.policy_size,
             "policy_parameters": number_of_parameters(params),
+            "data_order": data_order.text,
+            "learning_rate": learning_rate.peak,
+            "train_steps": loop.train_steps,
+            "seed": seed,
         }
 
 

@@ -6,14 +6,17 @@ Two runs: tags first, then tags and verdicts from that checkpoint.
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
+from pagap_jax.array_types import Array
 from pagap_jax.data.batches import SHUFFLED
 from pagap_jax.data.corruption import category_table, replace_words
 from pagap_jax.data.reading import read_token_pairs
@@ -26,10 +29,12 @@ from pagap_jax.losses.pretraining import tag_loss, verdict_loss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
-from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.preference_models import Params, PreferenceModel
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.streams import Purpose, generator_for
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.step import Keys, Metrics
 from pagap_jax.train.supervised import train_supervised
 
 REPLACED_SHARE = 0.2
@@ -46,7 +51,7 @@ def pretrain(
     loop: TrainLoop,
     batch_size: int,
     seed: int,
-    optimizer,
+    optimizer: Any,
     verdict_weight: float = 0.0,
     max_final_loss: float | None = None,
     initial_checkpoint_path: str | None = None,
@@ -63,9 +68,7 @@ def pretrain(
     Raises:
         GateError: the final loss is above `max_final_loss`.
     """
-    parents = {"pairs": pairs_dir}
-    if initial_checkpoint_path:
-        parents["initial"] = initial_checkpoint_path
+    parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
     with RunDirectory(model_dir, "pretrain", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
@@ -82,6 +85,7 @@ def pretrain(
             transformer=transformer,
             mesh=mesh_maker(),
             loss_function=functools.partial(pretraining_loss, judge, verdict_weight),
+            purposes=(Purpose.DROPOUT,),
             batch_at=lambda step: corrupted_batch(pairs, table, batch_size, step, seed),
             batch_size=batch_size,
             optimizer=optimizer,
@@ -91,16 +95,20 @@ def pretrain(
             initial_checkpoint_path=initial_checkpoint_path,
         )
         loss = last_logged(run, "tag_loss")
-        if max_final_loss is not None and loss > max_final_loss:
-            raise GateError(
-                f"pretraining ended at a tag loss of {loss:.3f}, needs {max_final_loss}:"
-                " still on its plateau; train longer or take another seed"
-            )
+        check_off_the_plateau(loss, max_final_loss)
         # Half the size at no cost that could be measured: it is only a place to start from.
-        save_params(
-            run.path / "export", jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params)
-        )
+        half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params)
+        save_params(run.path / "export", half)
         return run.finish({"tag_loss": loss})
+
+
+def check_off_the_plateau(loss: float, max_final_loss: float | None) -> None:
+    """Raises GateError where the tags have not been learnt."""
+    if max_final_loss is not None and loss > max_final_loss:
+        raise GateError(
+            f"pretraining ended at a tag loss of {loss:.3f}, needs {max_final_loss}:"
+            " still on its plateau; train longer or take another seed"
+        )
 
 
 def corrupted_batch(
@@ -108,15 +116,29 @@ def corrupted_batch(
 ) -> dict[str, np.ndarray]:
     """A batch with words of both responses replaced, and where; a function of (seed, step)."""
     index = SHUFFLED.rows(len(pairs), batch_size, step, seed)
-    rng = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
+    rng = generator_for(seed, Purpose.REPLACED_WORDS, step)
     a, replaced_a = replace_words(pairs.response_a[index], table, REPLACED_SHARE, rng)
     b, replaced_b = replace_words(pairs.response_b[index], table, REPLACED_SHARE, rng)
     arrays = (pairs.prompt[index], a, b, replaced_a, replaced_b)
     return dict(zip(BATCH_COLUMNS, arrays, strict=True))
 
 
-def pretraining_loss(judge: PreferenceModel, verdict_weight: float, params, batch, key):
-    """Tags at the encoder's output, and the verdict of one decoder step."""
+def pretraining_loss(
+    judge: PreferenceModel,
+    verdict_weight: float,
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    keys: Keys,
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Metrics]]:
+    """Tags at the encoder's output, and the verdict of one decoder step.
+
+    Args:
+        batch: prompt [B, P], response_a, response_b, replaced_a and replaced_b [B, R].
+
+    Returns:
+        Mean nats a word plus the weighted nats a pair, the number of pairs, and metrics.
+    """
+    key = keys[Purpose.DROPOUT]
     special = judge.special
     composed = judge.compose(batch["prompt"], batch["response_a"], batch["response_b"])
     # The same composer lays the marks of replaced words where their words went: 1 kept, 2 replaced.

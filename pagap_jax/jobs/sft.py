@@ -4,21 +4,29 @@ In: a data set of token pairs, a checkpoint to start from. Out: checkpoints of Ï
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gin
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Float
 
-from pagap_jax.jobs.inputs import batch_at, build_policy, open_pairs
+from pagap_jax.array_types import Array
+from pagap_jax.data.batches import SHUFFLED
+from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
-from pagap_jax.policies import Policy
+from pagap_jax.policies import Params, Policy
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.streams import Purpose
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
+from pagap_jax.train.step import Keys, Metrics
 from pagap_jax.train.supervised import train_supervised
+
+PURPOSES = (Purpose.DROPOUT,)
 
 
 @gin.configurable
@@ -27,6 +35,7 @@ def sft(
     pairs_dir: str,
     vocabulary: Any,
     model: T5Config,
+    labels: RunLabels,
     learning_rate: LearningRate,
     optimizer: Any,
     loop: TrainLoop,
@@ -45,20 +54,18 @@ def sft(
         num_microbatches: parts of a batch whose gradients are added up, one after another.
         continue_training: goes on with a T5X run: its optimizer state and its step count as well.
     """
-    parents = {"pairs": pairs_dir}
-    if initial_checkpoint_path:
-        parents["initial"] = initial_checkpoint_path
+    parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path}
     with RunDirectory(model_dir, "sft", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        pairs = open_pairs(pairs_dir, "train", vocabulary)
+        pairs, mesh = open_pairs(pairs_dir, "train", vocabulary), mesh_maker()
         policy = build_policy(model, vocabulary, pairs.response_a.width)
-        mesh = mesh_maker()
-        train_supervised(
+        state = train_supervised(
             run,
             transformer=policy.transformer,
             mesh=mesh,
             loss_function=functools.partial(fine_tuning_loss, policy),
+            purposes=PURPOSES,
             batch_at=lambda step: batch_at(pairs, batch_size, step, seed, mesh),
             batch_size=batch_size,
             num_microbatches=num_microbatches,
@@ -69,23 +76,23 @@ def sft(
             initial_checkpoint_path=initial_checkpoint_path,
             continue_training=continue_training,
         )
-        return run.finish(
-            {
-                "method": "sft",
-                "loss": "cross_entropy",
-                "reduction": "mean",
-                "beta": 0.0,
-                "learning_rate": learning_rate.peak,
-                "train_steps": loop.train_steps,
-                "seed": seed,
-            }
-        )
+        facts = {"loss": "cross_entropy", "reduction": "mean", "beta": 0.0}
+        return run.finish(labels.facts(state.params, SHUFFLED, learning_rate, loop, seed) | facts)
 
 
-def fine_tuning_loss(policy: Policy, params: Any, batch: dict, key: Any):
-    """Cross-entropy in nats a token of both responses, from one encoding of the prompt."""
+def fine_tuning_loss(
+    policy: Policy, params: Params, batch: Mapping[str, jax.Array], keys: Keys
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Metrics]]:
+    """Cross-entropy of both responses, from one encoding of the prompt.
+
+    Args:
+        batch: prompt [B, P], response_a and response_b [B, R].
+
+    Returns:
+        Mean nats a token, the number of tokens, and metrics.
+    """
     targets = jnp.stack([batch["response_a"], batch["response_b"]], axis=1)
-    dropout_key = key if policy.transformer.config.dropout_rate > 0 else None
+    dropout_key = keys[Purpose.DROPOUT] if policy.transformer.config.dropout_rate > 0 else None
     encoded = policy.encode(params, batch["prompt"], dropout_key)
     total = -jnp.sum(policy.log_probs(params, encoded, targets, dropout_key))
     number = jnp.sum(targets > 0, dtype=jnp.float32)

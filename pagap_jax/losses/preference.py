@@ -19,9 +19,18 @@ def preference_loss(log_odds: PerPair, first_is_chosen: PerPair) -> PerPair:
 
 
 def symmetric_probability(log_odds_ab: PerPair, log_odds_ba: PerPair) -> PerPair:
-    """P(a preferred to b) from both orders: ½·(r(x, a, b) + 1 − r(x, b, a)).
+    """P(a preferred to b) from both orders, to be shown: ½·(r(x, a, b) + 1 − r(x, b, a)).
 
-    Above ½ exactly where r(x, a, b) > r(x, b, a), the sign that App. A decides by; swapping a and b
-    maps p to 1 − p.
+    Swapping a and b maps p to 1 − p. Where both r are rounded to 1, p is ½ and tells nothing:
+    `preference_margin` decides.
     """
     return 0.5 + 0.5 * (jax.nn.sigmoid(log_odds_ab) - jax.nn.sigmoid(log_odds_ba))
+
+
+def preference_margin(log_odds_ab: PerPair, log_odds_ba: PerPair) -> PerPair:
+    """Log-odds(a, b) − log-odds(b, a) in nats: a is preferred where it is above 0 (App. A).
+
+    The logistic function is monotonic, so its sign is that of r(x, a, b) − r(x, b, a). That
+    difference is rounded to 0 where position bias is strong; this one isn't.
+    """
+    return log_odds_ab - log_odds_ba

@@ -45,7 +45,7 @@ class Judge:
         """
         columns = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
         judged = map_batches(self.function, (self.params,), columns, self.mesh, self.batch_size)
-        if (bad := np.flatnonzero(~np.isfinite(judged.probability))).size:
+        if (bad := np.flatnonzero(~np.isfinite(judged.log_odds_ab - judged.log_odds_ba))).size:
             raise NotANumberError(
                 f"the preference model's answer is no number for {bad.size} of {len(prompt)} pairs,"
                 f" the first of them pair {bad[0]}"

@@ -7,7 +7,6 @@ goes on from its last checkpoint.
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,6 @@ from pagap_jax.study.workers import RunJob, Workers
 # What a folder may hold before the first `pagap study`: stages that ran by themselves, on pods.
 OF_A_STUDY = re.compile(r"\.|seed_\d+$")
 MEASURING = ("evaluate", "classify_stream")  # jobs that leave rows
-VALIDATED = ("golden", "proxy")
 
 
 @gin.configurable
@@ -120,24 +118,25 @@ def place_of(plan: Plan, seed: int, stage: str) -> Path:
 
 def data_of(plan: Plan) -> Mapping[str, Any]:
     """What became of the data, and how good the preference models are."""
+    stages = ("pairs", "golden", "d_golden", "proxy")
     return {
         f"seed {seed}": {
-            stage: read_result(place_of(plan, seed, stage))
-            for stage in ("pairs", "golden", "d_golden", "proxy")
+            stage: {k: v for k, v in (read_result(place) or {}).items() if k != "validation"}
+            for stage, place in ((stage, place_of(plan, seed, stage)) for stage in stages)
         }
         for seed in plan.seeds
     }
 
 
 def validation_of(plan: Plan) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """The preference models' validation while they trained."""
+    """The preference models' curves while they trained; `best` marks what is used."""
     curves = {}
     for seed in plan.seeds:
-        for stage in VALIDATED:
-            file = place_of(plan, seed, stage) / "validation.jsonl"
-            if file.exists():
-                rows = [json.loads(line) for line in file.read_text().splitlines()]
-                curves[f"{stage}, seed {seed}"] = rows
+        for stage in ("golden", "proxy"):
+            result = read_result(place_of(plan, seed, stage)) or {}
+            if rows := result.get("validation"):
+                marked = [{**row, "best": row["step"] == result["step"]} for row in rows]
+                curves[f"{stage}, seed {seed}"] = marked
     return curves
 
 

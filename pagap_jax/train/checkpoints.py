@@ -1,6 +1,6 @@
 """A run's checkpoints: the whole state, saved and restored by Orbax."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ class Checkpoints:
         directory: epath.PathLike,
         is_planned: Callable[[int], bool] = lambda step: True,
         max_to_keep: int | None = None,
+        best_of: Callable[[Sequence[int]], int | None] = lambda steps: None,
     ):
         """Opens or makes the folder.
 
@@ -26,9 +27,11 @@ class Checkpoints:
                 soon as a later one is committed.
             max_to_keep: the newest planned steps that stay; None for all. Not left to Orbax, which
                 would count the others too: a stopped run would keep other steps than an unstopped.
+            best_of: which of some committed steps stays whatever its age; None for none.
         """
         self._is_planned = is_planned
         self._max_to_keep = max_to_keep
+        self._best_of = best_of
         self._manager = ocp.CheckpointManager(
             epath.Path(directory).resolve(),
             options=ocp.CheckpointManagerOptions(create=True),
@@ -63,6 +66,18 @@ class Checkpoints:
         counter = jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
         return TrainState(counter, restored.params, restored.optimizer["opt_state"])
 
+    def best(self) -> int | None:
+        """The committed step that is used whatever its age, if there is one."""
+        self._manager.wait_until_finished()
+        return self._best_of(sorted(self._manager.all_steps()))
+
+    def end_with(self, step: int) -> None:
+        """Deletes what is later than a step, which is then the run's last one."""
+        self._manager.wait_until_finished()
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
+
     def close(self) -> None:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
@@ -73,7 +88,7 @@ class Checkpoints:
         """Deletes what isn't to stay; all that is listed is committed."""
         steps = sorted(self._manager.all_steps())
         planned = [step for step in steps if self._is_planned(step)]
-        kept = {*planned[-(self._max_to_keep or len(steps)) :], *steps[-1:]}
+        kept = {*planned[-(self._max_to_keep or len(steps)) :], *steps[-1:], self._best_of(steps)}
         for step in steps:
             if step not in kept:
                 self._manager.delete(step)

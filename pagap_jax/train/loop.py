@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gin
@@ -33,13 +33,26 @@ class Recorder(Protocol):
     def flush(self) -> None: ...
 
 
+@runtime_checkable
+class Validator(Protocol):
+    """Looks at the parameters now and then, and may end training; see `train.validation`."""
+
+    def resume(self, step: int) -> None: ...
+
+    def after(self, step: int, params: Any) -> bool: ...
+
+    def has_ended(self) -> bool: ...
+
+    def best_of(self, steps: Sequence[int]) -> int | None: ...
+
+
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
 class TrainLoop:
     """How long a run trains and what it leaves behind.
 
     Attributes:
-        train_steps: updates in all.
+        train_steps: updates in all; with a validator the most there may be.
         checkpoint_period: saves each so many steps; 0 only where `checkpoint_steps` says.
         checkpoint_steps: further steps to save at; the last step always is.
         max_to_keep: the newest checkpoints to keep; None keeps all.
@@ -66,23 +79,39 @@ class TrainLoop:
         abstract: TrainState,
         step_function: StepFunction,
         recorder: Recorder | None = None,
+        validator: Validator | None = None,
     ) -> TrainState:
         """Trains to the end, from the last committed checkpoint if there is one.
+
+        Returns:
+            The last state, or the validator's best one.
 
         Raises:
             NotANumberError: the loss or its gradient stopped being a number.
             StoppedError: asked to stop (SIGTERM); a checkpoint of the step was saved.
         """
-        checkpoints = Checkpoints(run.checkpoints, self._saves_at, self.max_to_keep)
+        best_of = validator.best_of if validator else lambda steps: None
+        checkpoints = Checkpoints(run.checkpoints, self._saves_at, self.max_to_keep, best_of)
         # Closing waits for a save under way, also where a step fails (it was a good one), and a
         # second request to stop doesn't end the wait.
         with stop_requests() as stop, contextlib.closing(checkpoints):
             start = checkpoints.latest()
             state = fresh_state() if start is None else checkpoints.restore(start, abstract)
             # A fresh state may be that of another run, to be gone on with.
-            return self._run_from(
-                int(state.step), run, state, step_function, checkpoints, recorder, stop
-            )
+            first = int(state.step)
+            if recorder:
+                recorder.resume(first)
+            if validator:
+                validator.resume(first)
+            if first and is_first():
+                print(f"{run.job}: goes on from step {first} of {self.train_steps}", flush=True)
+            hooks = Hooks(checkpoints, recorder, validator, stop)
+            state = self._run_from(first, run, state, step_function, hooks)
+            best = checkpoints.best()
+            if best is not None:
+                checkpoints.end_with(best)
+                state = checkpoints.restore(best, abstract) if best < int(state.step) else state
+        return state
 
     def _run_from(
         self,
@@ -90,33 +119,25 @@ class TrainLoop:
         run: RunDirectory,
         state: TrainState,
         step_function: StepFunction,
-        checkpoints: Checkpoints,
-        recorder: Recorder | None,
-        stop: threading.Event,
+        hooks: "Hooks",
     ) -> TrainState:
-        if recorder:
-            recorder.resume(start)
         log = MetricsLog(run.metrics, start)
-        if start and is_first():
-            print(f"{run.job}: goes on from step {start} of {self.train_steps}", flush=True)
         with progress_bar() as progress:
             task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
             for step in range(start, self.train_steps):
+                if hooks.has_ended():
+                    break
                 state, metrics, record = step_function(state, step)
                 log.add(metrics)
-                if recorder:
-                    recorder.add(step, record)
+                hooks.record(step, record)
                 done = step + 1
-                asked = stop.is_set() or all_asked_to_stop(done)
+                asked = hooks.stop.is_set() or all_asked_to_stop(done)
                 stopping = asked and done < self.train_steps
                 save = self._saves_at(done) or stopping
                 if save or done % self.metrics_period == 0:
                     row = log.write(done)
                     progress.update(task, completed=done, note=f"loss {row['loss']:.4f}")
-                if save:
-                    if recorder:
-                        recorder.flush()  # before the checkpoint that counts on it
-                    checkpoints.save(state, done)
+                hooks.save(state, done, save)
                 if stopping:
                     raise StoppedError(
                         f"{run.path}: asked to stop; saved step {done}, from which the same command"
@@ -127,6 +148,34 @@ class TrainLoop:
     def _saves_at(self, step: int) -> bool:
         periodic = self.checkpoint_period and step % self.checkpoint_period == 0
         return bool(periodic) or step in self.checkpoint_steps or step == self.train_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What happens between two steps."""
+
+    checkpoints: Checkpoints
+    recorder: Recorder | None
+    validator: Validator | None
+    stop: threading.Event
+
+    def record(self, step: int, record: Any) -> None:
+        """Hands over what a step put out."""
+        if self.recorder:
+            self.recorder.add(step, record)
+
+    def save(self, state: TrainState, step: int, is_time: bool) -> None:
+        """Saves where it is time to, or where these parameters are the best so far."""
+        is_best = self.validator is not None and self.validator.after(step, state.params)
+        if not (is_time or is_best):
+            return
+        if self.recorder:
+            self.recorder.flush()  # before the checkpoint that counts on it
+        self.checkpoints.save(state, step)
+
+    def has_ended(self) -> bool:
+        """Whether training ends before its last step."""
+        return self.validator is not None and self.validator.has_ended()
 
 
 @contextlib.contextmanager

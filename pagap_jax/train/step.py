@@ -1,6 +1,6 @@
 """The one update that every training job makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,12 +9,14 @@ import optax
 from flax import struct
 
 from pagap_jax.array_types import Scalar
+from pagap_jax.streams import Purpose
 from pagap_jax.train.state import TrainState
 
 Metrics = dict[str, jax.Array]
-# (params, batch, key) -> (mean loss, (number of what it is the mean of, metrics))
-LossFunction = Callable[[Any, Any, jax.Array], tuple[jax.Array, tuple[jax.Array, Metrics]]]
-# Metrics are means of what the loss is a mean of, but for these: sums, and means over all rows.
+Keys = Mapping[Purpose, jax.Array]  # of a step, by what is drawn with them
+# (params, batch, keys) -> (mean loss, (number of what it is the mean of, metrics))
+LossFunction = Callable[[Any, Any, Keys], tuple[jax.Array, tuple[jax.Array, Metrics]]]
+# Metrics are averaged with the loss's weights, except these: sums, and means over all rows.
 SUMS = ("tokens",)
 OF_ROWS = ("ties", "prompt_truncated", "response_length", "share_finished")
 
@@ -36,15 +38,18 @@ class Gradients:
 
 
 def over_microbatches(
-    compute: Callable[[Any, jax.Array], Gradients], batch: Any, key: jax.Array, number: int
+    compute: Callable[[Any, Any], Gradients], batch: Any, keys: Any, number: int
 ) -> Gradients:
     """Gradients of the whole batch's mean loss, of `number` parts that are computed in turn.
 
     Memory is that of a part, and one more copy of the gradients. The parts take alternate rows, so
     that each is spread over all devices as the batch is; they draw with keys of their own.
+
+    Args:
+        keys: of the step, one or a tree of them.
     """
     if number == 1:
-        return compute(batch, key)
+        return compute(batch, keys)
     parts = jax.tree.map(lambda x: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1), batch)
 
     structure = None
@@ -52,12 +57,12 @@ def over_microbatches(
     def add(sums: Gradients, part: tuple[Any, jax.Array]) -> tuple[Gradients, list]:
         nonlocal structure
         rows, index = part
-        found = compute(rows, jax.random.fold_in(key, index))
+        found = compute(rows, folded(keys, index))
         # As leaves: a class may check the shapes that it is made of, and these get an axis more.
         leaves, structure = jax.tree.flatten(found.rest)
         return jax.tree.map(jnp.add, sums, _weighted(found)), leaves
 
-    first = jax.eval_shape(lambda: _weighted(compute(jax.tree.map(lambda x: x[0], parts), key)))
+    first = jax.eval_shape(lambda: _weighted(compute(jax.tree.map(lambda x: x[0], parts), keys)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
     sums, rest = jax.lax.scan(add, zeros, (parts, jnp.arange(number)))
     total = jnp.maximum(sums.weight, 1.0)
@@ -68,15 +73,20 @@ def over_microbatches(
     return Gradients(sums.loss / total, sums.weight, metrics, gradients, rest)
 
 
+def folded(keys: Any, number: Any) -> Any:
+    """Every key of a tree with a number folded in: a step's, a microbatch's."""
+    return jax.tree.map(lambda key: jax.random.fold_in(key, number), keys)
+
+
 def _weighted(found: Gradients) -> Gradients:
-    """Sums of which the means are means of, without what is of single rows."""
+    """Undoes the averaging: multiplies by the weight; drops what is of single rows."""
     metrics = {k: x * _weight_of(k, found.weight, 1) for k, x in found.metrics.items()}
     gradients = jax.tree.map(lambda x: x * found.weight, found.gradients)
     return Gradients(found.loss * found.weight, found.weight, metrics, gradients)
 
 
 def _weight_of(metric: str, weight: Any, number: int) -> Any:
-    """Of a part, or of `number` parts together, in a sum over parts."""
+    """Weight of a metric where `number` microbatches are summed."""
     return 1 if metric in SUMS else number if metric in OF_ROWS else weight
 
 
@@ -102,20 +112,19 @@ def supervised_step(
     state: TrainState,
     batch: Any,
     learning_rate: Scalar,
-    key: jax.Array,
+    keys: Keys,
     *,
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
     num_microbatches: int = 1,
 ) -> tuple[TrainState, Metrics]:
-    """Gradient of a loss on a batch, and the update. Randomness comes of (key, state.step)."""
+    """Gradient of a loss on a batch, and the update. Randomness comes of (keys, state.step)."""
     gradient = jax.value_and_grad(loss_function, has_aux=True)
 
-    def compute(rows: Any, key: jax.Array) -> Gradients:
-        (loss, (weight, metrics)), gradients = gradient(state.params, rows, key)
+    def compute(rows: Any, keys: Keys) -> Gradients:
+        (loss, (weight, metrics)), gradients = gradient(state.params, rows, keys)
         return Gradients(loss, weight, metrics, gradients)
 
-    step_key = jax.random.fold_in(key, state.step)
-    found = over_microbatches(compute, batch, step_key, num_microbatches)
+    found = over_microbatches(compute, batch, folded(keys, state.step), num_microbatches)
     state, norms = apply_gradients(state, found.gradients, learning_rate, optimizer)
     return state, {"loss": found.loss, **found.metrics, **norms}

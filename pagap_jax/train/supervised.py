@@ -1,6 +1,6 @@
 """Training on batches from the host: what SFT, preference models and pretraining share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,12 +8,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from pagap_jax.array_types import Scalar
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params, restore_t5x_state
 from pagap_jax.model.sharding import batch_sharding, check_batch_size, put_batch, replicated
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.run_directory import RunDirectory
-from pagap_jax.train.loop import TrainLoop
+from pagap_jax.streams import Purpose, key_for
+from pagap_jax.train.loop import TrainLoop, Validator
 from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import (
@@ -23,7 +25,7 @@ from pagap_jax.train.state import (
     init_params,
     init_state,
 )
-from pagap_jax.train.step import LossFunction, supervised_step
+from pagap_jax.train.step import Keys, LossFunction, supervised_step
 
 Batch = dict[str, np.ndarray]
 
@@ -33,7 +35,7 @@ def initial_params(
 ) -> Any:
     """Parameters of a checkpoint, or random ones where None is given."""
     if initial_checkpoint_path is None:
-        return init_params(transformer, jax.random.key(seed), mesh)
+        return init_params(transformer, key_for(seed, Purpose.PARAMETERS), mesh)
     return restore_params(initial_checkpoint_path, abstract_params(transformer, mesh))
 
 
@@ -56,18 +58,18 @@ def compile_supervised_step(
     abstract: TrainState,
     mesh: Mesh,
 ) -> Callable:
-    """Jits the update `(state, batch, rate, key)` with explicit shardings.
+    """Jits the update `(state, batch, learning_rate, keys)` with explicit shardings.
 
-    The key is an argument, not a constant: runs of other seeds find this program compiled.
+    Keys are arguments, not constants: runs of other seeds find this program compiled.
     """
     state_shardings = jax.tree.map(lambda x: x.sharding, abstract)
 
-    def update(state, batch, rate, key):
+    def update(state: TrainState, batch: Any, learning_rate: Scalar, keys: Keys) -> tuple:
         return supervised_step(
             state,
             batch,
-            rate,
-            key,
+            learning_rate,
+            keys,
             loss_function=loss_function,
             optimizer=optimizer,
             num_microbatches=num_microbatches,
@@ -87,6 +89,7 @@ def train_supervised(
     transformer: Transformer,
     mesh: Mesh,
     loss_function: LossFunction,
+    purposes: Sequence[Purpose],
     batch_at: Callable[[int], Batch],
     batch_size: int,
     num_microbatches: int = 1,
@@ -96,26 +99,28 @@ def train_supervised(
     seed: int,
     initial_checkpoint_path: str | None,
     continue_training: bool = False,
+    validator: Validator | None = None,
 ) -> TrainState:
-    """Trains to the end and returns the last state.
+    """Trains to the end and returns the state that is used: the last, or a validator's best.
 
     Args:
+        purposes: what the loss draws random numbers for.
         batch_at: the batch of a step, a function of the step alone: arrays with the batch first.
-        seed: of initial parameters (where random) and dropout; batches have their own.
+        seed: of initial parameters (where random) and of what the loss draws.
         continue_training: takes step and optimizer state as well from the initial checkpoint, a
             T5X run's; `loop.train_steps` counts its steps too.
     """
     check_batch_size(batch_size, mesh, num_microbatches)
     params = abstract_params(transformer, mesh)
     abstract = abstract_state(params, optimizer, mesh)
-    key = jax.random.key(seed)
+    keys = {purpose: key_for(seed, purpose) for purpose in purposes}
     step_function = compile_supervised_step(
         loss_function, optimizer, num_microbatches, abstract, mesh
     )
     batches = Prefetch(lambda index: put_batch(batch_at(index), mesh), loop.train_steps)
 
     def step(state: TrainState, index: int):
-        state, metrics = step_function(state, batches(index), learning_rate.at(index), key)
+        state, metrics = step_function(state, batches(index), learning_rate.at(index), keys)
         return state, metrics, None
 
     def fresh_state() -> TrainState:
@@ -126,4 +131,4 @@ def train_supervised(
         )
 
     with jax.set_mesh(mesh):
-        return loop.run(run, fresh_state, abstract, step)
+        return loop.run(run, fresh_state, abstract, step, validator=validator)
