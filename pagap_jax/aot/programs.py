@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,10 @@ from pagap_jax.evaluation.examine import Examination
 from pagap_jax.jobs.align import compile_align_step
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.pair_origins import Online
+from pagap_jax.jobs.preference_model import PURPOSES as preference_purposes
 from pagap_jax.jobs.preference_model import preference_training_loss
 from pagap_jax.jobs.reference_scores import compile_scorer
+from pagap_jax.jobs.sft import PURPOSES as sft_purposes
 from pagap_jax.jobs.sft import fine_tuning_loss
 from pagap_jax.mapping.batching import compile_sampler
 from pagap_jax.mapping.judging import compile_judge
@@ -36,6 +38,7 @@ from pagap_jax.model.sharding import (
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Policy
 from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.streams import Purpose
 from pagap_jax.train.state import TrainState, abstract_params, abstract_state
 from pagap_jax.train.supervised import compile_supervised_step
 
@@ -124,13 +127,14 @@ class Shapes:
 def sft(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """The update."""
     policy = shapes.policy(job["model"])
-    yield _update(shapes, job, functools.partial(fine_tuning_loss, policy))
+    yield _update(shapes, job, functools.partial(fine_tuning_loss, policy), sft_purposes)
 
 
 def preference_model(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """The update, and the judgement of the validation split."""
     judge = shapes.judge(job["model"], job["input_length"])
-    yield _update(shapes, job, functools.partial(preference_training_loss, judge))
+    loss_function = functools.partial(preference_training_loss, judge)
+    yield _update(shapes, job, loss_function, preference_purposes)
     yield _judgement(shapes, "judge", judge, job["batch_size"])
 
 
@@ -244,11 +248,17 @@ def _of_state(state: TrainState) -> dict[str, Any]:
     return {"parameters": state.params, "optimizer": state.opt_state}
 
 
-def _update(shapes: Shapes, job: Mapping[str, Any], loss_function: Callable) -> Program:
+def _update(
+    shapes: Shapes,
+    job: Mapping[str, Any],
+    loss_function: Callable,
+    purposes: Sequence[Purpose],
+) -> Program:
     state, batch = shapes.state(job["model"], job["optimizer"]), shapes.pairs(job["batch_size"])
     number = job.get("num_microbatches", 1)
     function = compile_supervised_step(loss_function, job["optimizer"], number, state, shapes.mesh)
-    arguments = (state, batch, shapes.number(), shapes.key())
+    keys = {purpose: shapes.key() for purpose in purposes}
+    arguments = (state, batch, shapes.number(), keys)
     return Program("train step", function, arguments, {**_of_state(state), "batch": batch})
 
 

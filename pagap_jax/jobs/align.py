@@ -99,11 +99,10 @@ def align(
     """Optimises the policy from π_sft, which is the reference as well.
 
     Args:
-        pair_origin: `Online` samples responses to the prompts, `Offline` takes the data set's own.
+        pair_origin: `Online` samples responses to the prompts, `Offline` takes the data's own.
         batch_size: prompts a step, one pair each.
         num_microbatches: parts of a batch, in turn; each draws samples of its own.
-        frozen_dtype: of the layers of reference and preference model. A bfloat16 model computes
-            in that type anyhow: its numbers stay the same.
+        frozen_dtype: of the frozen models' layers; one that computes in it keeps its numbers.
     """
     require_job(initial_checkpoint_path, "a policy", "sft", "align", "pretrain")
     parents = {"pairs": pairs_dir, "initial": initial_checkpoint_path, **pair_origin.parents}

@@ -69,7 +69,7 @@ def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def peak(frame: pd.DataFrame) -> pd.DataFrame:
-    """The best checkpoint of each seed and arm over all its runs and steps (§5, Fig. 1)."""
+    """The best checkpoint of each seed and arm over all its runs and steps (§2.1, Fig. 1)."""
     return select_best(frame, ["seed", "arm"])
 
 

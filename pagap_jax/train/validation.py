@@ -74,7 +74,7 @@ class Validation:
         """Whether the loss has stopped falling."""
         if self._plateau.patience is None or not self.rows:
             return False
-        best = self.best_of([int(row["step"]) for row in self.rows])
+        best = self.best_of([int(row["step"]) for row in self.rows]) or 0
         return sum(row["step"] > best for row in self.rows) >= self._plateau.patience
 
     def best_of(self, steps: Sequence[int]) -> int | None:
