@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.data.vocabulary import SpecialIds
-from pagap_jax.losses.preference import symmetric_probability
+from pagap_jax.losses.preference import preference_margin, symmetric_probability
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.preference_models import PreferenceModel, choose
 from tests.fixtures import t5x
@@ -59,8 +59,17 @@ def test_choices_are_the_signs(model):
 def test_choose_takes_the_sign_and_leaves_out_ties():
     a = np.array([[2, 1], [2, 1], [2, 1], [2, 1]], np.int32)
     b = np.array([[3, 1], [3, 1], [3, 1], [2, 1]], np.int32)
-    probability = np.array([0.7, 0.3, 0.5, 0.9], np.float32)
-    np.testing.assert_array_equal(choose(probability, a, b), [0, 1, -1, -1])
+    margin = np.array([0.7, -0.3, 0.0, 0.9], np.float32)
+    np.testing.assert_array_equal(choose(margin, a, b), [0, 1, -1, -1])
+
+
+def test_strong_position_bias_makes_no_ties():
+    """Whatever is shown first is preferred: both r are 1 in float32, their log-odds differ."""
+    ab, ba = np.array([41.0, 40.0], np.float32), np.array([40.0, 41.0], np.float32)
+    assert (np.asarray(symmetric_probability(ab, ba)) == 0.5).all()  # by which it would tie
+    a, b = np.array([[2, 1]] * 2, np.int32), np.array([[3, 1]] * 2, np.int32)
+    np.testing.assert_array_equal(choose(preference_margin(ab, ba), a, b), [0, 1])
+    np.testing.assert_array_equal(choose(preference_margin(ba, ab), b, a), [1, 0])
 
 
 def test_log_odds_are_two_logits_of_the_first_decoder_token():

@@ -1,6 +1,8 @@
 """Every use of randomness has a stream of its own."""
 
 import itertools
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -35,3 +37,23 @@ def test_rows_are_chosen_once_each(number):
     rows = choose_rows(100, number, 0, Purpose.KL_PROMPTS)
     assert len(rows) == min(100, 100 if number is None else number)
     assert (np.diff(rows) > 0).all()
+
+
+def test_nothing_else_makes_keys_or_generators():
+    """But for shapes (`eval_shape`) and the steps that fold their number in."""
+    package = Path(__file__).resolve().parents[1] / "pagap_jax"
+    makes = re.compile(r"random\.key\(|PRNGKey|Philox|default_rng|SeedSequence|random\.seed")
+    found = {
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if makes.search(line) and path.name != "streams.py"
+    }
+    assert not {line for line in found if "random.key(0)" not in line}
+
+
+def test_kl_prompts_come_from_all_of_the_file():
+    """Of a sorted list the head was taken: 256 of 92,000 prompts from its first eighth."""
+    rows = choose_rows(92_000, 256, 0, Purpose.KL_PROMPTS)
+    eighths = np.bincount(rows // 11_500, minlength=8)
+    assert (eighths > 12).all() and eighths.max() < 60  # 32 each, by chance 6 more or fewer

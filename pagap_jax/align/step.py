@@ -11,7 +11,6 @@ from flax import struct
 
 from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch
 from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
-from pagap_jax.errors import ConfigError
 from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
 from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
@@ -25,10 +24,6 @@ class Reduction(enum.Enum):
 
     SUM = "sum"
     MEAN = "mean"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Reduction":
-        raise ConfigError(f"REDUCTION: found {value!r}, expected 'sum' or 'mean'")
 
 
 @struct.dataclass

@@ -36,11 +36,7 @@ class DataOrder:
     unit: Literal["pairs", "batches"] = "pairs"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for an order that there isn't."""
-        if self.order not in ("shuffled", "recorded"):
-            raise ConfigError(f"DATA_ORDER: found {self.order!r}, expected 'shuffled', 'recorded'")
-        if self.unit not in ("pairs", "batches"):
-            raise ConfigError(f"SHUFFLE_UNIT: found {self.unit!r}, expected 'pairs', 'batches'")
+        """Raises ConfigError for a block that can't be."""
         if self.block is not None and (self.block < 1 or self.order == "recorded"):
             raise ConfigError(
                 f"SHUFFLE_BLOCK: found {self.block} with DATA_ORDER {self.order!r}, expected None,"

@@ -71,7 +71,9 @@ def rate_of(values: Float[np.ndarray, " E"], clusters: Int[np.ndarray, " E"]) ->
     return Rate(clustered.mean, low, high, number)
 
 
-def wilson_interval(wins: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    wins: float | int, n: float | int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Wilson's score interval of a rate; `wins` may hold half wins, and n = 0 gives (0, 1).
 
     Raises:

@@ -7,7 +7,7 @@ checkpoints and, online, D_online.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import gin
 import jax
@@ -42,6 +42,13 @@ from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import TrainState, abstract_params, abstract_state, init_state
 
 FrozenDtype = Literal["float32", "bfloat16"]
+# Names stand once; gin checks them with file and line.
+if TYPE_CHECKING:
+    LossName: TypeAlias = str
+    ReductionName: TypeAlias = str
+else:
+    LossName = Literal[tuple(loss.value for loss in AlignmentLoss)]
+    ReductionName = Literal[tuple(reduction.value for reduction in Reduction)]
 
 
 @gin.configurable
@@ -55,13 +62,12 @@ class Objective:
         reduction: of a response's token log-probs, 'sum' (the paper's) or 'mean'.
     """
 
-    loss: str
+    loss: LossName
     beta: float
-    reduction: str = "sum"
+    reduction: ReductionName = "sum"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a loss or reduction that there isn't, or a negative β."""
-        _ = self.parts
+        """Raises ConfigError for a negative β."""
         if self.beta < 0:
             raise ConfigError(f"BETA: found {self.beta}, expected 0 or more")
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from pagap_jax.array_types import PerPair, Scalar
-from pagap_jax.errors import ConfigError
 
 PairLoss = Callable[[PerPair, PerPair, PerPair, PerPair, Scalar], PerPair]
 
@@ -92,10 +91,6 @@ class AlignmentLoss(enum.Enum):
     DPO = "dpo"
     SLIC = "slic"
     BO2 = "bo2"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "AlignmentLoss":
-        raise ConfigError(f"LOSS: found {value!r}, expected of {', '.join(x.value for x in cls)}")
 
     @property
     def function(self) -> PairLoss:

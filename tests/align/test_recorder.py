@@ -37,7 +37,7 @@ def made_at(step):
 @pytest.fixture
 def recorder(tmp_path):
     folder = epath.Path(tmp_path)
-    return StreamRecorder(folder / "stream", folder / "d_online", PROMPT_LENGTH)
+    return StreamRecorder(folder, PROMPT_LENGTH)
 
 
 def record(recorder, start, stop, flush_at):
@@ -91,7 +91,7 @@ def test_every_row_in_order(recorder):
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(made, flushed, checkpoint, recorder):
     record(recorder, 0, made, flushed)
-    again = StreamRecorder(recorder._stream, recorder._dataset, PROMPT_LENGTH)
+    again = StreamRecorder(recorder._stream.parent, PROMPT_LENGTH)
     record(again, checkpoint, STEPS, flush_at=(2, 4, STEPS))
     assert_complete(again)
 
@@ -108,7 +108,7 @@ def test_killed_while_it_finishes(recorder, tmp_path):
     shutil.copytree(recorder._stream, tmp_path / "kept")
     assert_complete(recorder)
     shutil.copytree(tmp_path / "kept", recorder._stream)  # killed before the stream was removed
-    again = StreamRecorder(recorder._stream, recorder._dataset, PROMPT_LENGTH)
+    again = StreamRecorder(recorder._stream.parent, PROMPT_LENGTH)
     again.resume(STEPS)
     assert_complete(again)
     again.resume(STEPS)  # killed after it, before result.json

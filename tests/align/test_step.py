@@ -184,7 +184,7 @@ def test_pair_loss_puts_chosen_first(loss):
     choice = np.array([0, 1, -1, 1], np.int32)
     tokens = np.ones((4, 3), np.int32)
     probability = np.array([0.9, 0.2, 0.5, 0.4], np.float32)
-    pairs = PairBatch(tokens, tokens, choice, probability, prompt_truncated=choice == 1)
+    pairs = PairBatch(tokens, tokens + 1, choice, probability, prompt_truncated=choice == 1)
     value, (_, metrics) = pair_loss(loss, scores, reference, pairs, 0.7)
     losses, margins, chosen, rejected = [], [], [], []
     for row, c in enumerate(choice):
@@ -208,6 +208,26 @@ def test_pair_loss_puts_chosen_first(loss):
     assert set(metrics) == set(expected)
     for name, mean in expected.items():
         np.testing.assert_allclose(metrics[name], mean, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("loss", AlignmentLoss, ids=lambda loss: loss.value)
+def test_identical_samples_teach_best_of_two_alone(loss):
+    """Eq. 3 maximises the log-prob of a winner; of two that are the same, either is one."""
+    scores = np.array([[-4.0, -9.0], [-6.0, -6.0], [-2.0, -3.0]], np.float32)
+    choice = np.array([0, -1, -1], np.int32)  # a pair, identical responses, an exact tie
+    a = np.array([[2, 1], [3, 1], [4, 1]], np.int32)
+    b = np.array([[5, 1], [3, 1], [6, 1]], np.int32)
+    pairs = PairBatch(a, b, choice, np.full(3, 0.5, np.float32), np.zeros(3, bool))
+    reference = np.zeros_like(scores)
+    value, (weight, metrics) = pair_loss(loss, scores, reference, pairs, 0.1)
+    np.testing.assert_allclose(metrics["ties"], 2 / 3, rtol=1e-6)
+    if loss is AlignmentLoss.BO2:
+        assert weight == 2
+        np.testing.assert_allclose(value, (4.0 + 6.0) / 2)
+    else:
+        assert weight == 1
+        alone = [np.float32([x]) for x in (-4.0, -9.0, 0.0, 0.0)]
+        np.testing.assert_allclose(value, loss.function(*alone, 0.1)[0], rtol=1e-6)
 
 
 def test_response_metrics():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.data import stored
-from pagap_jax.data.batches import batch_indices
+from pagap_jax.data.batches import SHUFFLED
 from pagap_jax.data.prompts import prompt_id
 from pagap_jax.data.reading import columns, open_token_pairs, read_batch, read_token_pairs
 from pagap_jax.errors import DataError, StoppedError
@@ -116,7 +116,7 @@ def test_two_processes_read_their_own_halves(tmp_path):
     """Also where the longest prompt, to which all are trimmed, is the other one's."""
     pairs = random_pairs(BATCH, prompt_length=512)
     pairs.prompt[:, 100:] = 0
-    longest = batch_indices(BATCH, BATCH, step=0, seed=0)[-1]
+    longest = SHUFFLED.rows(BATCH, BATCH, step=0, seed=0)[-1]
     pairs.prompt[longest] = 5
     pairs.prompt[longest, 200:] = 0
     stored.write_token_pairs(tmp_path, {"train": pairs}, LetterVocabulary(), {})
@@ -125,7 +125,7 @@ def test_two_processes_read_their_own_halves(tmp_path):
         json.loads(text.splitlines()[-1])
         for text in toy.end(toy.launch(command, processes=2, devices=4), 0)
     ]
-    order = batch_indices(BATCH, BATCH, 0, 0).tolist()
+    order = SHUFFLED.rows(BATCH, BATCH, 0, 0).tolist()
     assert [one["read"] for one in told] == [sorted(order[:4]), sorted(order[4:])]
     by_length = order_by_length(pairs.prompt).tolist()
     assert [one["mapped"] for one in told] == [sorted(by_length[:4]), sorted(by_length[4:])]

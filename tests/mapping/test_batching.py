@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pagap_jax.data.stored import TokenPairs
+from pagap_jax.data.reading import open_token_pairs
+from pagap_jax.data.stored import TokenPairs, write_token_pairs
+from pagap_jax.data.vocabulary import byte_vocabulary
 from pagap_jax.errors import NotANumberError
 from pagap_jax.jobs.preference_model import validate
 from pagap_jax.mapping.batching import compile_for, map_batches, order_by_length
@@ -61,13 +63,15 @@ def test_a_judge_whose_answer_is_no_number_is_not_believed():
         judge(PROMPT, responses, responses[::-1])
 
 
-def test_ties_count_half_in_validation_accuracy():
+def test_ties_count_half_in_validation_accuracy(tmp_path):
     responses, unknown = random_tokens(np.random.default_rng(1), np.full(6, 4), 4), np.full(6, -1)
     choice = np.array([0, 1, 0, 0, -1, 0], np.int8)
-    pairs = TokenPairs(
+    tokens = TokenPairs(
         PROMPT[:6], responses, responses, choice, unknown.astype(np.int8),
         np.zeros(6, np.float32), unknown.astype(np.int32),
     )  # fmt: skip
+    write_token_pairs(tmp_path / "pairs", {"train": tokens}, byte_vocabulary(), {})
+    pairs = open_token_pairs(tmp_path / "pairs", "train")
     model = PreferenceModel(JUDGE.transformer, JUDGE.special, input_length=522)
     found = validate(Judge.compiled(model, random_params(CONFIG), make_mesh(), 8), pairs)
     assert found["validation_accuracy"] == 0.5 and found["validation_accuracy_true"] is None
