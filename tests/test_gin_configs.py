@@ -152,6 +152,7 @@ def test_online_and_offline_differ_in_the_source_of_pairs_alone():
         texts.append(set(text.splitlines()))
     keys = {line.split(" = ")[0] for line in texts[0] ^ texts[1]}
     shared = {key for key in keys if key.startswith("align.")}
-    assert shared == {"align.method", "align.online"}
+    assert shared == {"align.pair_origin"}
     for key in keys - shared:
-        assert key.startswith(("Online.", "SamplingMethod.", "proxy/T5Config.")), key
+        expected = ("Online.", "Offline.", "SamplingMethod.", "TrainedJudge.", "proxy/T5Config.")
+        assert key.startswith(expected) or key in ("RunLabels.arm", "RunLabels.pairs"), key

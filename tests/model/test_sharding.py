@@ -24,6 +24,7 @@ from pagap_jax.model.sharding import (
     replicated,
 )
 from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.streams import Purpose
 from pagap_jax.train.optimizer import adam
 from pagap_jax.train.state import abstract_params, abstract_state, init_params, init_state
 from pagap_jax.train.step import supervised_step
@@ -176,7 +177,7 @@ def run_supervised(mesh):
         history = []
         for seed in range(2):
             batch = put_batch(pair_batch(seed=seed), mesh)
-            state, metrics = update(state, batch, np.float32(1e-3), KEY)
+            state, metrics = update(state, batch, np.float32(1e-3), {Purpose.DROPOUT: KEY})
             history.append(metrics)
     return jax.device_get((state.params, history))
 
@@ -186,7 +187,7 @@ def run_align(source, mesh):
     optimizer = adam()
     step = AlignStep(POLICY, source, AlignmentLoss.IPO, Reduction.SUM, optimizer)
     abstract = abstract_state(abstract_params(POLICY.transformer, mesh), optimizer, mesh)
-    update = compile_align_step(step, abstract, mesh)
+    update = compile_align_step(step, abstract, mesh, source is not offline_pairs)
     with jax.set_mesh(mesh):
         state = init_state(place(PARAMS, mesh), optimizer, mesh)
         frozen = FrozenModels(place(REFERENCE, mesh), place(JUDGE_PARAMS, mesh))

@@ -13,6 +13,7 @@ import pytest
 from pagap_jax.errors import NotANumberError, RetryError
 from pagap_jax.model.sharding import make_mesh, replicated
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.streams import Purpose
 from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.loop import TrainLoop, stop_requests
 from pagap_jax.train.optimizer import adam
@@ -29,16 +30,16 @@ class Killed(Exception):
     """Stands for SIGKILL: nothing of the job runs after it."""
 
 
-def loss_of(params, batch, key):
+def loss_of(params, batch, keys):
     """Depends on parameters, the batch and the key."""
-    noise = jax.random.normal(key, (2,))
+    noise = jax.random.normal(keys[Purpose.DROPOUT], (2,))
     return jnp.sum((params["w"] - batch + 0.1 * noise) ** 2), (jnp.float32(1), {})
 
 
 @jax.jit
 def update(state, batch):
-    key = jax.random.key(0)
-    return supervised_step(state, batch, 0.1, key, loss_function=loss_of, optimizer=OPTIMIZER)
+    keys = {Purpose.DROPOUT: jax.random.key(0)}
+    return supervised_step(state, batch, 0.1, keys, loss_function=loss_of, optimizer=OPTIMIZER)
 
 
 class Job:

@@ -16,6 +16,7 @@ from pagap_jax.jobs.sft import fine_tuning_loss
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.streams import Purpose
 from pagap_jax.train.state import TrainState
 from pagap_jax.train.step import supervised_step
 from tests.fixtures.tiny import CONFIG, JUDGE, POLICY, pair_batch, random_params
@@ -38,7 +39,7 @@ def fine_tuned(number):
         optimizer=OPTIMIZER,
         num_microbatches=number,
     )
-    return jax.jit(step)(state(), BATCH, RATE, KEY)
+    return jax.jit(step)(state(), BATCH, RATE, {Purpose.DROPOUT: KEY})
 
 
 @functools.cache

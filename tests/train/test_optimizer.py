@@ -10,6 +10,7 @@ from flax import traverse_util
 
 from pagap_jax.losses.log_probs import token_log_probs
 from pagap_jax.model.sharding import make_mesh
+from pagap_jax.streams import Purpose
 from pagap_jax.train.optimizer import LearningRate, adafactor, adam
 from pagap_jax.train.state import abstract_params, abstract_state
 from pagap_jax.train.step import supervised_step
@@ -70,7 +71,7 @@ def test_adafactor_is_t5x_s(name):
     losses = []
     for _ in range(4):
         previous = state
-        state, metrics = step(state, example.batch, rate, jax.random.key(0))
+        state, metrics = step(state, example.batch, rate, {Purpose.DROPOUT: jax.random.key(0)})
         losses.append(metrics["loss"])
     np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)
     ours = traverse_util.flatten_dict(previous.params, sep="/")
