@@ -17,6 +17,7 @@ from pagap_jax.study.experiments.experiment import Experiment
 from pagap_jax.study.stages import Artefact, Settings, Stage, in_order
 
 _NOTHING: Settings = {}
+MAKES_AN_ARM = {"LOSS", "REDUCTION", "DATA_ORDER", "SHUFFLE_BLOCK", "SHUFFLE_UNIT"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Plan:
         stages = in_order([stage for seed in self.seeds for stage in _Seed(self, seed).stages()])
         kinds = {kind_of(stage) for stage in stages} | set(KINDS)
         self._check_proxy()
+        self._check_sweeps()
         _check_known("settings", self.settings, kinds)
         _check_known("slices", self.slices, kinds)
         return stages
@@ -81,6 +83,15 @@ class Plan:
                 " proxy model starts from the supervised checkpoint, so give that of the study of"
                 " its size (Plan.given, 'proxy'), or set Plan.proxy_starts_from_sft to False"
             )
+
+    def _check_sweeps(self) -> None:
+        """Raises ConfigError where a sweep holds what makes an arm of its own."""
+        for arm, sweep in self.sweeps.items():
+            if found := sorted({macro for settings in sweep for macro in settings} & MAKES_AN_ARM):
+                raise ConfigError(
+                    f"Plan.sweeps: found {', '.join(found)} in the sweep of {arm!r}: runs of an arm"
+                    " are pooled, so a run that differs in it belongs to another arm"
+                )
 
     def chosen(self) -> list[Experiment]:
         """The study's experiments."""

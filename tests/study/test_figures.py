@@ -9,12 +9,18 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from pagap_jax.study import drawing, figures
+from pagap_jax.study import drawing
+from pagap_jax.study.figures import FIGURES
+from pagap_jax.study.figures.fig_1 import draw_win_rate_over_kl
+from pagap_jax.study.figures.fig_8 import TRAINING, draw_over_steps
+from pagap_jax.study.figures.preference_models import draw_validation
 
 
-def test_figure_1_bytes_are_the_same_in_png_and_svg(tmp_path, study_frame):
-    first = figures.figure_1(study_frame, tmp_path / "a" / "fig1")
-    second = figures.figure_1(study_frame.copy(), tmp_path / "b" / "fig1")
+def test_figure_1_bytes_are_the_same_in_png_and_svg(tmp_path, study_rows):
+    first, second = (
+        drawing.save_figure(FIGURES["fig_1"].draw(study_rows), tmp_path / name / "fig1")
+        for name in ("a", "b")
+    )
     assert [path.name for path in first] == ["fig1.png", "fig1.svg"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
@@ -25,22 +31,23 @@ def test_figure_1_bytes_are_the_same_in_png_and_svg(tmp_path, study_frame):
     assert b"Software" not in first[0].read_bytes()
 
 
-def test_figure_1_does_not_depend_on_the_users_settings(tmp_path, study_frame):
+def test_figure_1_does_not_depend_on_the_users_settings(tmp_path, study_rows):
     import matplotlib
 
-    plain = figures.figure_1(study_frame, tmp_path / "plain")
+    draw = FIGURES["fig_1"].draw
+    plain = drawing.save_figure(draw(study_rows), tmp_path / "plain")
     with matplotlib.rc_context({"font.size": 30, "lines.markersize": 20, "axes.facecolor": "red"}):
-        changed = figures.figure_1(study_frame, tmp_path / "changed")
+        changed = drawing.save_figure(draw(study_rows), tmp_path / "changed")
     assert plain[0].read_bytes() == changed[0].read_bytes()
     assert plain[1].read_bytes() == changed[1].read_bytes()
 
 
-def test_figure_1_shows_every_checkpoint_and_only_the_methods_asked_for(study_frame):
-    (axes,) = figures.draw_figure_1(study_frame).axes
+def test_figure_1_shows_every_checkpoint_of_both_arms(study_rows, study_frame):
+    (axes,) = FIGURES["fig_1"].draw(study_rows).axes
     points = [np.asarray(c.get_offsets()) for c in axes.collections if hasattr(c, "get_sizes")]
     points = [p for p in points if len(p)]
-    for method, drawn in zip(("online", "offline"), points, strict=True):
-        rows = study_frame[study_frame["method"] == method]
+    for arm, drawn in zip(("online", "offline"), points, strict=True):
+        rows = study_frame[study_frame["arm"] == arm]
         np.testing.assert_array_equal(drawn, rows[["kl", "win_rate"]])
     low, high = axes.get_xlim()
     assert low < 0 and high > study_frame["kl"].max()
@@ -53,34 +60,55 @@ def test_figure_1_shows_every_checkpoint_and_only_the_methods_asked_for(study_fr
     assert [text.get_text() for text in axes.texts] == ["golden policy", "SFT"]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_figures_of_hardly_any_rows_can_be_drawn(tmp_path, make_frame, count):
-    rows = [{"kl": 0.0, "step": 0}, {"kl": 2.0, "step": 1, "accuracy": math.nan}]
-    frame = make_frame(*rows[:count])
-    drawing.save_figure(figures.draw_figure_1(frame), tmp_path / "fig1")
-    drawing.save_figure(figures.draw_over_steps(frame), tmp_path / "training")
-    for name in ("fig1.png", "fig1.svg", "training.png", "training.svg"):
-        assert (tmp_path / name).stat().st_size > 0
+@pytest.mark.parametrize("count", [1, 2])
+def test_figures_of_hardly_any_rows_can_be_drawn(tmp_path, make_rows, count):
+    changes = [{"kl": 0.0, "step": 0}, {"kl": 2.0, "step": 1, "accuracy": math.nan}]
+    rows = make_rows(*changes[:count])
+    for figure in FIGURES.values():
+        assert figure.can_draw(rows)
+        drawing.save_figure(figure.draw(rows), tmp_path / figure.name)
+        for ending in ("png", "svg"):
+            assert (tmp_path / f"{figure.name}.{ending}").stat().st_size > 0
 
 
-def test_over_steps_has_a_panel_per_measure_and_beta_and_averages_seeds(make_frame):
+def test_a_figure_whose_arms_were_not_run_is_not_drawn(make_rows):
+    rows = make_rows({"arm": "4k vs 4k"})
+    assert not [figure.name for figure in FIGURES.values() if figure.can_draw(rows)]
+
+
+def test_several_studies_are_panels(make_rows):
+    rows = make_rows({"study": "a", "task": "helpfulness"}, {"study": "b", "task": "summarization"})
+    panels = draw_win_rate_over_kl(rows, ("online",)).axes
+    assert [axes.get_title() for axes in panels] == ["helpfulness", "summarization"]
+
+
+def test_the_validation_curve_marks_what_is_used():
+    point = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9, "loss": 0.5}
+    curve = [{"step": s, "best": s == 20, **point} for s in (10, 20, 30)]
+    left, right = draw_validation({"proxy, seed 0": curve}).axes
+    for axes in (left, right):
+        line, mark = axes.lines
+        assert line.get_xdata().tolist() == [10, 20, 30] and mark.get_xdata().tolist() == [20]
+
+
+def test_over_steps_has_a_panel_per_measure_and_beta_and_averages_seeds(make_rows):
     def point(beta, seed, step, rate):
         return {"beta": beta, "seed": seed, "step": step, "select": rate, "report": rate}
 
-    frame = make_frame(
+    rows = make_rows(
         point(0.1, 0, 10, 0.2), point(0.1, 1, 10, 0.4), point(0.1, 0, 20, 0.6),  # seed 1 is behind
         point(0.03, 0, 10, 0.8), point(0.03, 1, 10, 0.8),
     )  # fmt: skip
-    figure = figures.draw_over_steps(frame)
-    assert len(figure.axes) == 3 * 2
+    figure = draw_over_steps(rows, TRAINING)
+    assert len(figure.axes) == len(TRAINING) * 2
     assert [axes.get_title() for axes in figure.axes[:2]] == ["β = 0.03", "β = 0.1"]
     mean = figure.axes[1].lines[-1]
     np.testing.assert_allclose(mean.get_xydata(), [[10, 0.3]])
 
 
-def test_inline_svg_takes_colours_from_the_page_and_keeps_its_ids_apart(study_frame):
+def test_inline_svg_takes_colours_from_the_page_and_keeps_its_ids_apart(study_rows):
     texts = [
-        drawing.inline_svg(figures.draw_figure_1(study_frame), prefix, 'a "b" <c>')
+        drawing.inline_svg(FIGURES["fig_1"].draw(study_rows), prefix, 'a "b" <c>')
         for prefix in ("one", "two")
     ]
     elements = [xml.etree.ElementTree.fromstring(text) for text in texts]

@@ -4,11 +4,12 @@ import json
 import math
 
 import pytest
-from pagap_jax.study.results import Gate
 
 from pagap_jax.errors import ConfigError, GateError
 from pagap_jax.study import gates, run
+from pagap_jax.study.context import Gate
 from pagap_jax.study.gates import check_gates, describe, inside
+from pagap_jax.study.plan import Plan
 from tests.fixtures import toy
 
 RESULTS = {
@@ -105,10 +106,9 @@ def test_a_missed_gate_ends_the_study_there(study_dir, monkeypatch, capsys):
     monkeypatch.setattr(run, "_write_results", lambda *arguments: written.append(arguments))
 
     def study(golden, proxy):
-        run.study(
-            str(study_dir), "toy", "Toy", "test/toy", (1,), [], [], data={}, run_job=list,
-            bars={"golden_accuracy": (golden, None), "proxy_accuracy": (proxy, None)},
-        )  # fmt: skip
+        plan = Plan(str(study_dir), "toy", "tickets", "test/toy", ("comparison",), (1,), {})
+        bars = {"golden_accuracy": (golden, None), "proxy_accuracy": (proxy, None)}
+        run.study(plan, "Toy", bars, run_job=list)
 
     study(0.78, 0.92)
     out = capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_a_missed_gate_ends_the_study_there(study_dir, monkeypatch, capsys):
         "golden model against the hidden truth (seed 1): 0.8000, needs at least 0.78: passed\n"
         in out
     )
-    assert [type(gate) for gate in written.pop()[3]] == [Gate, Gate]
+    assert [type(gate) for gate in written.pop()[2].gates] == [Gate, Gate]
     OneStageAtATime.seen.clear()
     with pytest.raises(GateError, match="What comes after seed_1/proxy would be noise"):
         study(0.78, 0.97)

@@ -1,13 +1,21 @@
 """The report: whole, escaped, by itself, and saying what the rows say."""
 
 import html.parser
+import json
 import re
 
+import numpy as np
 import pytest
-from pagap_jax.study.results import Gate
 
+from pagap_jax.errors import ConfigError
+from pagap_jax.records import row_to_dict
 from pagap_jax.study import statistics
-from pagap_jax.study.report import ReportContext, render_report, write_report
+from pagap_jax.study.command import run_command
+from pagap_jax.study.context import Context, Gate
+from pagap_jax.study.figures import FIGURES
+from pagap_jax.study.report import render_report, write_report
+from pagap_jax.study.rows import Rows
+from tests.study.conftest import outcome_of
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -46,8 +54,10 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def context():
-    return ReportContext(
-        study='tiny <i>T5</i> & "tickets"',
+    return Context(
+        "tiny",
+        'tiny <i>T5</i> & "tickets"',
+        experiments=("comparison",),
         gates=[
             Gate("golden <model>", 0.8274, "at least 0.78", True),
             Gate("proxy & labels", 0.91, "at least 0.92", False),
@@ -57,24 +67,43 @@ def context():
     )
 
 
+def of(rows, frame):
+    """The same outcomes, other rows."""
+    return Rows(frame.reset_index(drop=True), rows.stream, rows.outcomes)
+
+
 @pytest.fixture
-def one_beta(study_frame):
-    """Fewer panels to draw."""
-    return study_frame[study_frame["beta"] == 0.1]
+def one_beta(make_rows):
+    """Few runs, quick to draw: online is above offline by 0.05 a doubling of KL."""
+    changes = [{"arm": "sft", "run": "sft", "kl": 0.0, "seed": s, "step": 0} for s in range(3)]
+    for seed in range(3):
+        for arm, slope in (("online", 0.1), ("offline", 0.05)):
+            for doublings in range(4):
+                rate = 0.1 + slope * doublings + 0.005 * seed * doublings
+                changes.append({
+                    "arm": arm, "run": f"{arm}_lr0.001_beta0.1", "seed": seed, "kl": 2.0**doublings,
+                    "step": 100 * 2**doublings, "select": rate, "report": rate,
+                })  # fmt: skip
+    return make_rows(*changes)
 
 
 @pytest.fixture(scope="module")
-def whole(study_frame):
-    return render_report(study_frame, ReportContext("tiny", [], {}, []))
+def whole(study_rows):
+    return render_report(study_rows, [Context("tiny", "tiny")])
 
 
 def test_the_page_is_whole_and_equal_rows_give_equal_bytes(tmp_path, one_beta, context):
-    write_report(tmp_path / "new" / "report.html", one_beta, context)
+    write_report(tmp_path / "new", one_beta, [context])
     text = (tmp_path / "new" / "report.html").read_text()
     assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n")
-    assert text == render_report(one_beta.copy(), context)
+    assert text == render_report(of(one_beta, one_beta.checkpoints.copy()), [context])
     ids = [value for name, value in Page(text).attributes if name == "id"]
     assert len(ids) == len(set(ids))
+    drawn = {path.name for path in (tmp_path / "new" / "figures").iterdir()}
+    assert {f"{name}.png" for name in FIGURES} <= drawn
+    found = json.loads((tmp_path / "new" / "findings.json").read_text())["tiny"]
+    assert [one["verdict"] for one in found][0] == "agrees"
+    assert text.index("The paper&#x27;s findings") < text.index("<svg")
 
 
 def test_nothing_comes_from_elsewhere(whole):
@@ -87,8 +116,10 @@ def test_nothing_comes_from_elsewhere(whole):
 
 
 def test_every_text_is_escaped(one_beta, context):
-    frame = one_beta.assign(run=one_beta["run"] + "<u>&", loss="ipo<s>")
-    text = render_report(frame, context)
+    frame = one_beta.checkpoints
+    frame = frame.assign(run=frame["run"] + "<u>&", loss="ipo<s>")
+    outcomes = {(*p[:2], p[2] + "<u>&", p[3]): o for p, o in one_beta.outcomes.items()}
+    text = render_report(Rows(frame, one_beta.stream, outcomes), [context])
     page = Page(text)
     assert not page.tags & {"i", "u", "s", "script", "model"}
     assert "tiny &lt;i&gt;T5&lt;/i&gt; &amp; &quot;tickets&quot;" in text
@@ -101,36 +132,88 @@ def test_every_text_is_escaped(one_beta, context):
     assert ["cut off", "0.0123"] in page.rows
 
 
-def test_numbers_are_those_of_the_statistics(whole, study_frame):
+def test_numbers_are_those_of_the_statistics(whole, study_rows, study_frame):
     page = Page(whole)
-    gaps = statistics.peak_gap(study_frame)
+    gaps = statistics.budget_gap(study_rows)
     mean = statistics.summarize_seeds(gaps["gap"])
-    assert f"peaks above offline in 3 of 3 seeds. The mean difference is {mean.mean:+.3f}" in whole
+    assert f"the win rate differs by {mean.mean:+.3f} (95 % interval {mean.low:+.3f}" in whole
+    assert "over 3 seeds" in whole
     for peak in statistics.peak(study_frame).to_dict("records"):
-        if peak["method"] not in ("online", "offline"):
+        if peak["arm"] not in ("online", "offline"):
             continue
-        (row,) = (r for r in page.rows if r[:3] == [str(peak["seed"]), peak["method"], peak["run"]])
+        (row,) = (r for r in page.rows if r[:3] == [str(peak["seed"]), peak["arm"], peak["run"]])
         assert row[6] == f"{peak['win_rate_report']:.3f}"
     (row,) = (r for r in page.rows if r[:1] == ["3 to 4"])
     bins = statistics.best_by_kl_bin(study_frame)
-    online = bins[(bins["method"] == "online") & (bins["kl_low"] == 3)].iloc[0]
+    online = bins[(bins["arm"] == "online") & (bins["kl_low"] == 3)].iloc[0]
     assert row[1].startswith(f"{online['win_rate']:.3f} ± {online['se']:.3f}")
-    assert len([r for r in page.rows if r[0].startswith("offline_lr")]) == 15
+    runs = [r for r in page.rows if r[0].startswith("offline_lr") and r[1] == "policy, shuffled"]
+    assert len(runs) == 15
 
 
 def test_a_study_in_which_offline_wins_says_so(one_beta):
     names = {"online": "offline", "offline": "online"}
-    turned = one_beta.assign(method=one_beta["method"].replace(names))
-    text = render_report(turned, ReportContext("tiny", [], {}, []))
-    assert "Online peaks above offline in 0 of 3 seeds. The mean difference is -0." in text
-    one = render_report(turned[turned["seed"] == 0], ReportContext("tiny", [], {}, []))
-    assert "Online peaks not above offline in the one seed that was run" in one
+    frame = one_beta.checkpoints
+    turned = of(one_beta, frame.assign(arm=frame["arm"].replace(names)))
+    text = render_report(turned, [Context("tiny")])
+    assert "Online is below offline at equal KL" in text and ">disagrees</td>" in text
+    one = turned.checkpoints
+    text = render_report(of(turned, one[one["seed"] == 0]), [Context("tiny")])
+    assert "over prompts; one seed was run" in text
 
 
-def test_missing_methods_and_missing_rows_still_give_a_page(one_beta):
-    context = ReportContext("tiny", [], {}, [])
-    for frame in (one_beta[:0], one_beta[one_beta["method"] == "online"]):
-        text = render_report(frame, context)
-        assert "there is nothing to compare" in text and ">not run<" in text
+def test_missing_arms_and_missing_rows_still_give_a_page(one_beta):
+    frame = one_beta.checkpoints
+    for some in (frame[:0], frame[frame["arm"] == "online"]):
+        text = render_report(of(one_beta, some), [Context("tiny")])
+        assert "there is nothing to compare" in text and "Not asked by this study" in text
         assert not re.search(r"\bnan\b", text)
         Page(text)
+
+
+def test_a_figure_that_is_not_drawn_names_its_experiment(one_beta):
+    frame = one_beta.checkpoints
+    text = render_report(of(one_beta, frame[frame["arm"] == "sft"]), [Context("tiny")])
+    assert "Win rate over KL (experiment comparison)" in text
+
+
+def test_another_loss_is_another_arm(make_rows):
+    """Bo2 rows never count as IPO's peak."""
+    rows = make_rows(
+        {"arm": "online", "run": "a", "report": 0.3, "select": 0.3},
+        {"arm": "online, Bo2", "run": "b", "loss": "bo2", "report": 0.9, "select": 0.9},
+        {"arm": "offline", "run": "c", "report": 0.2, "select": 0.2},
+    )
+    assert statistics.peak_gap(rows)["gap"][0] == pytest.approx(0.1)
+    page = Page(render_report(rows, [Context("tiny")]))
+    (row,) = (r for r in page.rows if r[:2] == ["0", "online, Bo2"])
+    assert row[6] == "0.900"
+
+
+def test_several_studies_make_one_report(tmp_path, make_row, capsys):
+    for name in ("helpfulness", "harmlessness"):
+        folder = tmp_path / name / "seed_0" / "rows"
+        for arm, rate in (("online", 0.4), ("offline", 0.3)):
+            row = make_row(study=name, task=name, arm=arm, run=arm, select=rate, report=rate)
+            (folder / arm).mkdir(parents=True)
+            (folder / arm / "rows.jsonl").write_text(json.dumps(row_to_dict(row)) + "\n")
+            outcome = outcome_of(row)
+            np.savez(
+                folder / arm / "outcomes.npz", step=np.array([row.step]), win=outcome.win[None],
+                prompt_id=outcome.prompt_id, select=outcome.select,
+            )  # fmt: skip
+        Context(name, f"The {name} study").write(tmp_path / name)
+    studies = [str(tmp_path / name) for name in ("helpfulness", "harmlessness")]
+    assert run_command([*studies, f"--out={tmp_path / 'out'}"]) == 0
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "The helpfulness study" in text and "The harmlessness study" in text
+    assert set(json.loads((tmp_path / "out" / "findings.json").read_text())) == {
+        "helpfulness", "harmlessness",
+    }  # fmt: skip
+    for arguments, message in (
+        ([str(tmp_path), "--out=x"], "found no study.json, expected the folder of a study"),
+        ([studies[0], studies[0], "--out=x"], "found a second study named 'helpfulness'"),
+        ([studies[0]], "required: --out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_command(arguments)

@@ -4,13 +4,14 @@ import pytest
 
 from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.study import run
+from pagap_jax.study.context import Context
 
 
 def test_what_no_study_made_is_left_alone(tmp_path):
     (tmp_path / "rows.csv").write_text("mine")
     with (
         pytest.raises(ConfigError, match="holds files and no study.json"),
-        run._claimed(tmp_path, "tiny"),
+        run.claimed(tmp_path, Context("tiny")),
     ):
         pass
     assert (tmp_path / "rows.csv").read_text() == "mine"
@@ -18,18 +19,19 @@ def test_what_no_study_made_is_left_alone(tmp_path):
 
 
 def test_another_study_is_refused(tmp_path):
-    with run._claimed(tmp_path / "study", "tiny"):
+    with run.claimed(tmp_path / "study", Context("tiny")):
         pass
-    with run._claimed(tmp_path / "study", "tiny"):  # its own is gone on with
+    with run.claimed(tmp_path / "study", Context("tiny")):  # its own is gone on with
         pass
     with (
         pytest.raises(ConfigError, match="holds the study 'tiny', expected 'tiny_full'"),
-        run._claimed(tmp_path / "study", "tiny_full"),
+        run.claimed(tmp_path / "study", Context("tiny_full")),
     ):
         pass
 
 
 def test_one_process_at_a_time(tmp_path):
-    with run._claimed(tmp_path, "tiny"):
-        with pytest.raises(RetryError, match="another process"), run._claimed(tmp_path, "tiny"):
+    tiny = Context("tiny")
+    with run.claimed(tmp_path, tiny):
+        with pytest.raises(RetryError, match="another process"), run.claimed(tmp_path, tiny):
             pass

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pagap_jax.errors import DataError, RetryError, StoppedError
-from pagap_jax.study.plan import Stage
+from pagap_jax.study.stages import Artefact, Stage
 from pagap_jax.study.workers import Workers
 from pagap_jax.train.loop import stop_requests
 
@@ -49,7 +49,9 @@ def toy_job(argv):
 
 
 def stage(name, *needs, act=""):
-    return Stage(name, "toy", "toy.gin", {f"DIR_{i}": n for i, n in enumerate(needs)}, {"ACT": act})
+    return Stage(
+        name, "toy", "toy.gin", {f"DIR_{i}": Artefact(n) for i, n in enumerate(needs)}, {"ACT": act}
+    )
 
 
 def run(tmp_path, stages, workers=2, on_finished=lambda stage, seconds: None):
