@@ -14,7 +14,7 @@ from benchmarks.counts import Counts, Machine
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
-from pagap_jax.data.stored import TokenPairs
+from pagap_jax.data.reading import StoredPairs
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.evaluation.examine import Examination
@@ -196,7 +196,8 @@ class Bench:
         lengths = np.linspace(longest // 8, longest, number).astype(int)[:, None]
         columns = {**self.batch, "prompt": self.batch["prompt"] * (np.arange(longest) < lengths)}
         unknown = np.full(number, -1, np.int8)
-        pairs = TokenPairs(**columns, true_choice=unknown, step=unknown.astype(np.int32))
+        known = {"true_choice": unknown, "step": unknown.astype(np.int32)}
+        pairs: Any = StoredPairs(**columns, **known, prompt_id=np.arange(number))
         judge = Judge.compiled(self.judge, self.judging, self.mesh, rows)
         examine = Examination(
             self.policy, self.reference, judge, judge, pairs, pairs, rows, SamplingMethod(),
@@ -271,7 +272,7 @@ class Bench:
             {"prompt": prompt, "response_a": a, "response_b": b, "choice": choice}
         )
 
-    def _plain_evaluation(self, pairs: TokenPairs, size: int) -> list[Any]:
+    def _plain_evaluation(self, pairs: StoredPairs, size: int) -> list[Any]:
         jits, results = self._plain_jits, []
         for i in range(0, len(pairs), size):
             rows = slice(i, i + size)

@@ -107,7 +107,7 @@ class Examination:
         win, proxy_win = (outcomes_of(judgement.choice) for judgement in judged)
 
         few = self._kl_rows()
-        own = Responses(prompt.view(few), first[few], second[few])
+        own = Responses(prompt[few], first[few], second[few])
         kl_columns = {"prompt": own.prompt, "responses": own.response_a[:, None]}
         kl = self._over(functions.kl, both, kl_columns)[:, 0]
         own_choice = self.golden(**own.columns()).choice

@@ -62,11 +62,11 @@ def rate_of(values: Float[np.ndarray, " E"], clusters: Int[np.ndarray, " E"]) ->
     if not number:
         return Rate(0.0, 0.0, 1.0, 0)
     clustered, single = mean_of(values, clusters), mean_of(values, np.arange(number))
-    effective = float(number)
+    effective, groups = float(number), len(np.unique(clusters))
     if clustered.se > single.se:
         effective = number * (single.se / clustered.se) ** 2
-    elif single.se == 0:  # all equal: nothing tells how alike those of a cluster are
-        effective = float(len(np.unique(clusters)))
+    elif single.se == 0 or groups == 1:  # nothing tells how alike those of a cluster are
+        effective = float(groups)
     low, high = wilson_interval(clustered.mean * effective, effective)
     return Rate(clustered.mean, low, high, number)
 

@@ -41,6 +41,19 @@ class StudyLabels:
     task: str = ""
     study_dir: str = ""
 
+    def named(self, path: epath.Path) -> str:
+        """A place in the study's folder, without the folder.
+
+        Raises:
+            ConfigError: it isn't in there.
+        """
+        try:
+            return path.relative_to(self.study_dir or "").as_posix()
+        except ValueError as error:
+            raise ConfigError(
+                f"POLICY_DIR: found {path}, expected it in {self.study_dir}"
+            ) from error
+
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +107,7 @@ def evaluate(
     with RunDirectory(model_dir, "evaluate", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        facts = facts_of(policy_dir)
+        facts, _ = facts_of(policy_dir), study.named(epath.Path(policy_dir))
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         responses = open_pairs(golden_responses_dir, "train", vocabulary)
@@ -167,13 +180,12 @@ def row_of(
     study: StudyLabels, policy_dir: str, step: int, facts: dict[str, Any], measured: Measured
 ) -> CheckpointRow:
     """The row of one checkpoint."""
-    path, folder = checkpoint_of(policy_dir, step), study.study_dir
     return CheckpointRow(
         study=study.study,
         task=study.task,
         run=epath.Path(policy_dir).name,
         step=step,
-        checkpoint=path.relative_to(folder).as_posix() if folder else path.as_posix(),
+        checkpoint=study.named(checkpoint_of(policy_dir, step)),
         fingerprint=fingerprint_of(policy_dir),
         **facts,
         **measured.fields,

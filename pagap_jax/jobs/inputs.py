@@ -149,13 +149,17 @@ def batch_at(
 def choose_prompts(pairs: StoredPairs, number: int | None, seed: int) -> StoredPairs:
     """Pairs with `number` different prompts, drawn at random (§4.1); all pairs for None.
 
-    Each prompt counts once where there are enough of them, and its pair is drawn among those that
-    have it. Where there are too few, further pairs of the same prompts fill up.
+    Each prompt is as likely as any other, however many pairs have it, and counts once; which of
+    its pairs stands for it is drawn as well. Where there are too few prompts, further pairs of
+    theirs fill up.
     """
     if number is None:
         return pairs
     order = generator_for(seed, Purpose.WIN_RATE_PROMPTS).permutation(len(pairs))
-    _, first = np.unique(pairs.prompt_id[order], return_index=True)
-    again = np.setdiff1d(np.arange(len(pairs)), first)
-    places = np.concatenate([np.sort(first), again])[:number]
-    return pairs.view(np.sort(order[places]))
+    # A prompt's turn is that of its first pair in the file, a function of no other pair of its.
+    _, first_pair = np.unique(pairs.prompt_id, return_index=True)
+    turn = np.argsort(np.argsort(order)[first_pair])
+    # The pair that stands for it is the one of its pairs that was drawn first.
+    _, drawn = np.unique(pairs.prompt_id[order], return_index=True)
+    chosen = np.concatenate([order[drawn][turn], np.delete(order, drawn)])[:number]
+    return pairs.view(np.sort(chosen))

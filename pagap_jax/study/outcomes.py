@@ -1,6 +1,7 @@
 """What rates are made of, prompt by prompt, so that two policies are compared in pairs."""
 
 import dataclasses
+import math
 import zipfile
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def paired_difference(weights: dict[int, float], outcomes: list[Outcome]) -> tup
     Args:
         weights: by index into `outcomes`, which share their prompts.
 
+    Returns:
+        NaN twice where no prompt is reported on.
+
     Raises:
         DataError: the outcomes are of different prompts.
     """
@@ -61,6 +65,8 @@ def paired_difference(weights: dict[int, float], outcomes: list[Outcome]) -> tup
         if not np.array_equal(other.prompt_id, first.prompt_id):
             raise DataError("found outcomes of different prompts, expected those of one seed")
     report = ~first.select
+    if not report.any():
+        return math.nan, math.nan
     values = sum(weight * outcomes[i].win[report] for i, weight in weights.items())
     _, cluster = np.unique(first.prompt_id[report], return_inverse=True)
     mean = float(np.mean(values))

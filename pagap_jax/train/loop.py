@@ -96,6 +96,8 @@ class TrainLoop:
         # second request to stop doesn't end the wait.
         with stop_requests() as stop, contextlib.closing(checkpoints):
             start = checkpoints.latest()
+            if validator and self._had_ended(start, validator):
+                return _best_state(checkpoints, None, abstract)
             state = fresh_state() if start is None else checkpoints.restore(start, abstract)
             # A fresh state may be that of another run, to be gone on with.
             first = int(state.step)
@@ -107,11 +109,16 @@ class TrainLoop:
                 print(f"{run.job}: goes on from step {first} of {self.train_steps}", flush=True)
             hooks = Hooks(checkpoints, recorder, validator, stop)
             state = self._run_from(first, run, state, step_function, hooks)
-            best = checkpoints.best()
-            if best is not None:
-                checkpoints.end_with(best)
-                state = checkpoints.restore(best, abstract) if best < int(state.step) else state
-        return state
+            return _best_state(checkpoints, state, abstract)
+
+    def _had_ended(self, latest: int | None, validator: Validator) -> bool:
+        """Whether all that is left of an earlier process's run is to keep the best checkpoint.
+
+        Then nobody goes on from the latest one: its deletion may have been cut short.
+        """
+        if latest is None or validator.best_of(range(latest + 1)) is None:
+            return False
+        return validator.has_ended() or latest >= self.train_steps
 
     def _run_from(
         self,
@@ -148,6 +155,24 @@ class TrainLoop:
     def _saves_at(self, step: int) -> bool:
         periodic = self.checkpoint_period and step % self.checkpoint_period == 0
         return bool(periodic) or step in self.checkpoint_steps or step == self.train_steps
+
+
+def _best_state(
+    checkpoints: Checkpoints, state: TrainState | None, abstract: TrainState
+) -> TrainState:
+    """The state that is used, which is then the last one on disk.
+
+    Args:
+        state: the last; None where it is on disk alone.
+    """
+    best = checkpoints.best()
+    if best is None:
+        assert state is not None
+        return state
+    checkpoints.end_with(best)
+    if state is not None and int(state.step) == best:
+        return state
+    return checkpoints.restore(best, abstract)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,17 +49,16 @@ class Validation:
     """
 
     def __init__(self, file: epath.Path, plateau: Plateau, measure: Callable[[Any], Row]):
-        """Takes the curve's file, and a function of the parameters that measures them."""
+        """Takes the curve's file, of which it reads what is there, and what measures parameters."""
         self._file = file
         self._plateau = plateau
         self._measure = measure
-        self.rows: list[Row] = []
+        lines = file.read_text().splitlines() if file.exists() else []
+        self.rows: list[Row] = [json.loads(line) for line in lines]
 
     def resume(self, step: int) -> None:
-        """Reads the curve, and forgets what came after `step`: it will be made again."""
-        lines = self._file.read_text().splitlines() if self._file.exists() else []
-        rows = [json.loads(line) for line in lines]
-        self.rows = [row for row in rows if row["step"] <= step]
+        """Forgets what came after `step`: it will be made again."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
         self._write()
 
     def after(self, step: int, params: Any) -> bool:

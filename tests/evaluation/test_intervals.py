@@ -94,6 +94,11 @@ def test_all_equal_counts_prompts():
     assert (found.low, found.high) == wilson_interval(3, 3)
 
 
+def test_one_prompt_is_one_value():
+    found = rate_of(np.array([1.0, 0.0, 1.0, 1.0]), np.zeros(4, int))
+    assert (found.low, found.high) == wilson_interval(0.75, 1)
+
+
 def test_nothing_and_one():
     none = np.zeros(0)
     assert mean_of(none, np.zeros(0, int)) == Mean(0.0, 0.0, 0)

@@ -51,7 +51,9 @@ class Job:
         self.loop = loop
         self.steps = []
 
-    def train(self, before_step=None, recorder=None, batch=lambda step: np.float32(step)):
+    def train(
+        self, before_step=None, recorder=None, batch=lambda step: np.float32(step), validator=None
+    ):
         """The last state; `before_step(step)` may raise or send a signal."""
 
         def step_function(state, step):
@@ -67,7 +69,12 @@ class Job:
         )
         abstract = abstract_state(shapes, OPTIMIZER, MESH)
         return self.loop.run(
-            self.run, lambda: init_state(params, OPTIMIZER, MESH), abstract, step_function, recorder
+            self.run,
+            lambda: init_state(params, OPTIMIZER, MESH),
+            abstract,
+            step_function,
+            recorder,
+            validator,
         )
 
     @property
