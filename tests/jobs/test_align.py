@@ -25,7 +25,7 @@ def replay_argv(study, model_dir):
         model_dir,
         study.directory,
         study.seed / toy.ONLINE / "d_online",
-        METHOD="replay",
+        ARM="replay",
         DATA_ORDER="recorded",
     )
 
