@@ -13,7 +13,6 @@ from jax.errors import JaxRuntimeError
 from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.processes import exit_code_of, join_processes
 from pagap_jax.roll_call import code_digest, meet
-from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
 
 
@@ -137,8 +136,7 @@ def test_nothing_to_detect_is_exit_2():
 @pytest.mark.parametrize("failing", [0, 1])
 def test_what_one_process_ends_with_is_not_lost(failing, tmp_path):
     """Not in JAX's wait for the others, which ends with 134, as if it were worth a restart."""
-    stages = ControlledStudy("test/toy", "toy", str(tmp_path), 0, {}).shared_stages()
-    (argv,) = (stage.argv(str(tmp_path)) for stage in stages if stage.job == "sft")
+    (argv,) = (s.argv(str(tmp_path)) for s in toy.stages(tmp_path) if s.job == "sft")
     last = ["--gin.NUM_PARTITIONS=1"] * 2
     last[failing] = "--gin_file=nothing.gin"
     running = toy.launch(["-m", "pagap_jax.main", *argv], 2, 2, *last)

@@ -8,6 +8,8 @@ import pytest
 from benchmarks.counts import Counts
 from pagap_jax.aot.flops import count_flops
 from pagap_jax.aot.programs import Shapes, programs_of
+from pagap_jax.jobs.align import Objective
+from pagap_jax.jobs.pair_origins import Offline
 from pagap_jax.model.config import t5_1_1
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.train.optimizer import adafactor
@@ -65,7 +67,8 @@ def trace(job, batch_size, size="large", **settings):
     model = t5_1_1(size, dropout_rate=0.0, **settings)
     shapes = Shapes(make_mesh(), prompt_length=1024, response_length=128)
     arguments = {"model": model, "optimizer": adafactor(), "batch_size": batch_size}
-    arguments |= {"loss": "ipo", "input_length": 1024}
+    arguments |= {"input_length": 1024}
+    arguments |= {"pair_origin": Offline(), "objective": Objective("ipo", beta=0.1)}
     program = programs_of(job, shapes, arguments)[0]
     with jax.set_mesh(shapes.mesh):
         traced = program.function.trace(*program.arguments)

@@ -18,11 +18,9 @@ from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TOKEN_COLUMNS
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.opening import open_checkpoint
-from pagap_jax.study.plan import ControlledStudy
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 
-SETTINGS = {"LEARNING_RATE": 1e-2, "BETA": 0.1}
 TRAINED = ("sft", "golden", toy.ONLINE, toy.OFFLINE)
 OTHERS = ("d_golden", "golden_responses", f"rows/{toy.ONLINE}")
 LAUNCHES = {"1 x 8": (1, TRAINED), "2 x 4": (2, (*TRAINED, *OTHERS))}
@@ -46,8 +44,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folders(study, tmp_path_factory):
     """What each launch wrote."""
-    plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
-    stages = [*plan.shared_stages(), *plan.online(SETTINGS), *plan.offline(SETTINGS)]
+    stages = toy.stages(study.directory)
     found = {}
     for name, (processes, wanted) in LAUNCHES.items():
         folder = tmp_path_factory.mktemp("launched")
@@ -131,8 +128,8 @@ def test_rows_of_two_processes(folders, study):
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_lost_process_is_worth_a_restart(killed, study, tmp_path):
     """What the other ends with is no fault of the program, however it notices."""
-    plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
-    (argv,) = (s.argv(str(study.directory)) for s in plan.shared_stages() if s.job == "sft")
+    (sft,) = (stage for stage in toy.stages(study.directory) if stage.job == "sft")
+    argv = sft.argv(str(study.directory))
     own = {"MODEL_DIR": str(tmp_path / "sft"), "TRAIN_STEPS": 10**6}
     command = ["-m", "pagap_jax.main", *argv, *toy.bindings(own)]
     running = toy.launch(command, 2, 2)
@@ -152,8 +149,8 @@ def test_a_lost_process_is_worth_a_restart(killed, study, tmp_path):
 
 
 def test_processes_that_spread_a_job_differently_do_not_start(study, tmp_path):
-    plan = ControlledStudy("test/toy", "toy", str(study.directory), 0, {})
-    (argv,) = (s.argv(str(study.directory)) for s in plan.shared_stages() if s.job == "sft")
+    (sft,) = (stage for stage in toy.stages(study.directory) if stage.job == "sft")
+    argv = sft.argv(str(study.directory))
     command = ["-m", "pagap_jax.main", *argv, f"--gin.MODEL_DIR={str(tmp_path / 'sft')!r}"]
     own = [f"--gin.NUM_PARTITIONS={number}" for number in (1, 2)]
     for said in toy.end(toy.launch(command, 2, 4, *own), ConfigError.exit_code):
