@@ -33,7 +33,8 @@ SPREAD = {
 D_ONLINE = f"{toy.ONLINE}/d_online"
 CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 4
 KILLED_AT, LAST_CHECKPOINT = 10, 4  # the one of step 8 may not be whole by then
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
+# Adam divides gradients near 0 by their own size: rounding there is worth some 1e-6.
+TOLERANCE = {"rtol": 1e-4, "atol": 5e-6}
 
 
 @pytest.fixture(scope="module")

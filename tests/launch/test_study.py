@@ -233,5 +233,5 @@ def test_what_does_not_fit_is_refused(capsys, arguments, message):
 
 
 def test_a_study_is_read_as_pagap_reads_it():
-    with pytest.raises(ConfigError, match="DATA_FILE is required"):
+    with pytest.raises(ConfigError, match="Plan.data is required"):
         read_study(["study", "--gin_file=studies/tiny_jsonl.gin"])

@@ -1,11 +1,13 @@
 """The whole study at toy lengths, by the command line: what it writes, twice, and after kills."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.evaluation.intervals import wilson_interval
 from pagap_jax.study.rows import read_csv
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
@@ -35,6 +37,61 @@ def test_every_checkpoint_has_its_row(study):
     (sft,) = frame[frame["arm"] == "sft"].itertuples()
     assert (sft.kl, sft.chosen_log_prob_shift, sft.rejected_log_prob_shift) == (0.0, 0.0, 0.0)
     assert (frame[frame["arm"] != "sft"]["kl"] > 0).all()
+
+
+def test_rates_are_those_of_what_was_kept_by_prompt(study):
+    """Recomputed from outcomes.npz, with the plain formulas: prompts occur once."""
+    for row in read_csv(study.directory / "rows.csv").itertuples():
+        with np.load(study.seed / "rows" / row.run / "outcomes.npz") as kept:
+            place = kept["step"].tolist().index(row.step)
+            win, proxy, select = kept["win"][place], kept["proxy_win"][place], kept["select"]
+            assert len(set(kept["prompt_id"].tolist())) == len(win) == row.win_rate_prompts
+            assert np.array_equal(select, kept["prompt_id"] % 2 == 0)
+            assert set(kept["kl_prompt_id"].tolist()) <= set(kept["prompt_id"].tolist())
+            kl = kept["kl"][place].astype(np.float64)
+        assert row.win_rate == pytest.approx(win.mean())
+        assert row.win_rate_select == pytest.approx(win[select].mean())
+        assert row.win_rate_report == pytest.approx(win[~select].mean())
+        assert row.proxy_win_rate == pytest.approx(proxy.mean())
+        low, high = wilson_interval(float(proxy.sum()), len(proxy))
+        assert (row.proxy_win_rate_low, row.proxy_win_rate_high) == pytest.approx((low, high))
+        assert row.kl == pytest.approx(kl.mean(), abs=1e-9)
+        assert row.kl_se == pytest.approx(kl.std(ddof=1) / np.sqrt(len(kl)), abs=1e-9)
+        for name in ("self_accuracy", "accuracy", "share_finished"):
+            low, high = (getattr(row, f"{name}_{end}") for end in ("low", "high"))
+            assert low <= getattr(row, name) <= high
+
+
+def test_rows_say_where_they_come_from(study):
+    frame = read_csv(study.directory / "rows.csv").set_index("run")
+    online, offline = (frame.loc[run].iloc[0] for run in (toy.ONLINE, toy.OFFLINE))
+    assert (online["pairs"], offline["pairs"]) == ("policy", "D_golden")
+    for row in (online, offline):
+        assert (row["task"], row["policy_size"], row["data_order"]) == (
+            "tickets",
+            "toy",
+            "shuffled",
+        )
+        assert row["policy_parameters"] == frame.loc["sft"]["policy_parameters"] > 1000
+    assert frame.loc["sft"]["loss"] == "cross_entropy" and frame.loc["sft"]["arm"] == "sft"
+
+
+def test_offline_runs_share_the_reference_s_log_probs(study):
+    scores = study.seed / "reference_scores" / "d_golden"
+    assert (scores / "scores.npz").exists()
+    for run in (toy.OFFLINE, "offline_lr0.01_beta0.5"):
+        parents = json.loads((study.seed / run / "run.json").read_text())["parents"]
+        assert parents["reference_scores"]["path"] == str(scores)
+
+
+def test_preference_models_keep_their_curves(study):
+    for name in ("golden", "proxy"):
+        result = json.loads((study.seed / name / "result.json").read_text())
+        assert [row["step"] for row in result["validation"]] == [2, 4, 6]
+        assert result["step"] == 6 and not result["ended_at_plateau"]
+        assert all(row["pairs"] == 8 and row["loss"] > 0 for row in result["validation"])
+        page = (study.directory / "report.html").read_text()
+        assert f"{name}, seed 0" in page
 
 
 def test_the_report_shows_the_rows(study):
