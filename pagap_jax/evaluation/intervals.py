@@ -43,7 +43,8 @@ def mean_of(values: Float[np.ndarray, " E"], clusters: Int[np.ndarray, " E"]) ->
     """
     if not len(values):
         return Mean(0.0, 0.0, 0)
-    mean = float(np.mean(values, dtype=np.float64))
+    values = values.astype(np.float64)
+    mean = float(np.mean(values))
     _, cluster = np.unique(clusters, return_inverse=True)
     sums = np.bincount(cluster, weights=values - mean)
     number = len(sums)
