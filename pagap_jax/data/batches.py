@@ -87,7 +87,7 @@ class DataOrder:
         return orders[start : start + batch_size].copy()
 
 
-SHUFFLED = DataOrder()
+SHUFFLED = DataOrder("shuffled", None, "pairs")  # in full: gin fills in what is left out
 
 
 def _recorded(num_examples: int, batch_size: int, step: int) -> np.ndarray:
