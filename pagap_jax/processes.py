@@ -63,7 +63,7 @@ def join_processes() -> None:
 
 
 def exit_code_of(error: Exception) -> int:
-    """Of one of several processes that ends with an error that is none of ours."""
+    """Exit code of one of several processes that ends with an error that is none of ours."""
     from jax.errors import JaxRuntimeError
 
     is_lost = isinstance(error, JaxRuntimeError) and str(error).startswith(LOST)

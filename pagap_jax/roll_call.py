@@ -21,7 +21,7 @@ GREETING = re.compile(r"(\d{1,6}) (\w{1,64})")  # which process, and its code
 
 
 def code_digest() -> str:
-    """Of the package's source files: two installations of one version may differ."""
+    """Digest of the package's source files: two installations of one version may differ."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

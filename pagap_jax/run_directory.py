@@ -231,7 +231,7 @@ def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _content_fingerprint(artefact: epath.Path) -> str:
-    """Of all names and sizes, and of both ends of the largest files: all of XXL would take long.
+    """Digest of names, sizes and both ends of the largest files: all of XXL would take long.
 
     In buckets only the path is hashed. A missing path gives ''; the reader reports it.
     """

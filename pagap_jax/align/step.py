@@ -79,7 +79,7 @@ class AlignStep:
         sample_key: RandomKey,
         frozen: FrozenModels,
     ) -> Gradients:
-        """Of the mean loss over the batch's pairs, which are the `rest`."""
+        """Gradients of the mean loss over the batch's pairs; the pairs are the `rest`."""
         prompt, mask = batch["prompt"], batch["prompt"] > 0
         hidden, encoder_gradient = jax.vjp(
             lambda params: self.policy.encode(params, prompt).hidden, params
@@ -96,7 +96,7 @@ class AlignStep:
             totals = self._score(frozen.reference, encoded, responses)
         reference = self._reduce(totals, responses)
 
-        def loss_of(params, hidden):
+        def loss_of(params: Any, hidden: jax.Array) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
             scores = self._score(params, Encoded(hidden, mask), responses)
             return pair_loss(self.loss, self._reduce(scores, responses), reference, pairs, beta)
 

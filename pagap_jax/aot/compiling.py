@@ -68,7 +68,7 @@ class Report:
 
     @property
     def flop_utilisation_bound(self) -> float:
-        """Of the chip's FLOP/s, by the model's FLOPs, where nothing ever waits."""
+        """Share of the chip's FLOP/s that the model's FLOPs take where nothing ever waits."""
         compute = self.seconds["compute"] * self.model_flops / self.flops
         return compute / self.step_seconds
 
@@ -159,7 +159,7 @@ def _flops(traced: Any, shapes: Shapes) -> float:
 
 
 def bytes_on_a_chip(tree: Any) -> float:
-    """Of abstract arrays with shardings: their largest pieces."""
+    """Bytes of the largest pieces of abstract arrays with shardings."""
     return float(
         sum(
             math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize

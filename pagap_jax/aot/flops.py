@@ -8,7 +8,7 @@ import jax
 
 
 def count_flops(jaxpr: Any, while_trips: int) -> float:
-    """Of all devices together.
+    """FLOPs of all devices together.
 
     Args:
         jaxpr: of `jitted.trace(...)`.

@@ -15,7 +15,7 @@ ALLOCATION = 'custom_call_target="AllocateBuffer"'  # makes room, and writes not
 def hbm_bytes(
     instruction: Instruction, around: Computation, computations: dict[str, Computation]
 ) -> float:
-    """Of an instruction of the computation `around`."""
+    """HBM traffic in bytes of an instruction of the computation `around`."""
     if ALLOCATION in instruction.rest:
         return 0.0
     opcode, operands, made = instruction.opcode, instruction.operands, instruction.shape

@@ -63,7 +63,7 @@ def trips_of(condition: Computation) -> int:
 
 
 def bytes_of(shape: str, on_chip: bool = True) -> float:
-    """Of all arrays of a shape; those in on-chip memory, `S(n)`, only where `on_chip`."""
+    """Bytes of all arrays of a shape; those in on-chip memory, `S(n)`, only where `on_chip`."""
     total = 0.0
     for kind, dims, layout in ARRAY.findall(shape):
         if on_chip or "S(" not in layout:

@@ -115,7 +115,7 @@ def fewest_microbatches(job: Job, report: Report, said: Collection[str]) -> int 
 
 
 def activation_bytes(job: Job, report: Report) -> float:
-    """Of an update's temporaries, what isn't gradients or, of microbatches, their sum."""
+    """Bytes of an update's temporaries but its gradients, or their sum over microbatches."""
     kept = 1 + (job.arguments.get("num_microbatches", 1) > 1)
     return max(0.0, report.hbm["temporaries"] - kept * report.hbm["parameters"])
 
@@ -151,7 +151,7 @@ def advice(read: Read, slice_: Slice, reports: Sequence[Report]) -> list[str]:
 
 
 def fullest(reports: Sequence[Report]) -> Report:
-    """Of a job's programs the one that needs the largest share of a chip's memory."""
+    """The program of a job that needs the largest share of a chip's memory."""
     return max(reports, key=lambda report: report.hbm["total"] / report.limit)
 
 

@@ -68,7 +68,7 @@ class _Reader:
     devices: int
 
     def traffic_of(self, name: str) -> Traffic:
-        """Of a computation, with what it calls."""
+        """Traffic of a computation, with what it calls."""
         total = Traffic()
         around = self.computations[name]
         for instruction in around.values():

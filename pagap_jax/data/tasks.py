@@ -188,7 +188,7 @@ def _unpadded(ids: np.ndarray) -> list[np.ndarray]:
 
 
 def source_reports(provider: Provider) -> list[sources.SourceReport]:
-    """Of the files that the task, or the mixture's tasks, have read so far."""
+    """Reports of the files that the task, or the mixture's tasks, have read so far."""
     tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
     reports = [getattr(task.source, "report", None) for task in tasks]
     return [report for report in reports if report is not None]

@@ -124,7 +124,7 @@ def _block_diagonal(queries: Queries, shards: int) -> Float[Array, "B N G Hg W"]
 
 
 def _own_blocks(attended: Float[Array, "B N G Hg W"], like: Queries) -> Queries:
-    """Of each head's row the columns of its own values."""
+    """The columns of its own values in each head's row."""
     *axes, heads, _ = attended.shape
     own = jnp.eye(heads, dtype=attended.dtype)[None, None, None, :, :, None]
     blocks = attended.reshape(*axes, heads, heads, like.shape[-1]) * own

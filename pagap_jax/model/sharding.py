@@ -128,7 +128,7 @@ def _names(cut: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def num_devices() -> int:
-    """Of the surrounding `jax.set_mesh`; outside of one, 1."""
+    """Number of devices of the surrounding `jax.set_mesh`; outside of one, 1."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.size
 

@@ -40,7 +40,7 @@ def abstract_params(transformer: Transformer, mesh: Mesh, dtype: str = "float32"
 
 
 def number_of_parameters(params: Any) -> int:
-    """Of a tree of parameters, abstract or not."""
+    """Number of parameters in a tree, abstract or not."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
