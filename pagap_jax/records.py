@@ -102,13 +102,14 @@ class CheckpointRow(RowIdentity):
 class StreamRow(RowIdentity):
     """Accuracy of one classifier on pairs around a step of D_online (Fig. 6).
 
-    `arm` and `run` are the classifier's, 'proxy' for the proxy model; `step` is D_online's.
+    The identity is that of the run whose D_online it is, `step` one of its steps.
     """
 
-    stream: str  # the run whose D_online it is
-    pairs_low_step: int  # first and last step that the pairs were sampled at
-    pairs_high_step: int
-    accuracy: float  # against the golden label
+    classifier: str  # the arm of a policy, or 'proxy': the label that was trained on
+    classifier_checkpoint: str  # path relative to the study's folder; '' for the proxy model
+    pairs_first_step: int  # the pairs were drawn from those sampled at these steps
+    pairs_last_step: int
+    accuracy: float  # against the golden model's label
     accuracy_low: float
     accuracy_high: float
     accuracy_pairs: int

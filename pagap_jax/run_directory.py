@@ -194,6 +194,12 @@ def fingerprint_of(path: epath.PathLike) -> str:
     return _content_fingerprint(located(path))
 
 
+def folder_of_run(path: epath.PathLike) -> epath.Path | None:
+    """The folder of the run of ours that an artefact is, or is a part of."""
+    found = _run_around(path)
+    return found and found[0]
+
+
 def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
     """Raises ConfigError where a run of ours made an artefact that is no such thing.
 

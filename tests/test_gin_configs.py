@@ -14,12 +14,15 @@ from pagap_jax.jobs import JOBS
 
 GIN_CONFIGS = packaged_directory()
 ALL = sorted(path.relative_to(GIN_CONFIGS).as_posix() for path in GIN_CONFIGS.rglob("*.gin"))
-STUDIES = [path for path in ALL if re.fullmatch(r"studies/[^/]*\.gin|test/study\.gin", path)]
+STUDIES = [
+    path for path in ALL if re.fullmatch(r"studies/[^/]*\.gin|test/(study|everything)\.gin", path)
+]
 FOLDERS = {
     name: f"/somewhere/{name.lower()}"
     for name in ("MODEL_DIR", "PAIRS_DIR", "SFT_DIR", "JUDGE_DIR", "GOLDEN_DIR", "PROXY_DIR",
                  "POLICY_DIR", "POLICY_A_DIR", "POLICY_B_DIR", "GOLDEN_RESPONSES_DIR",
-                 "GOLDEN_PAIRS_DIR", "INITIAL_CHECKPOINT_PATH", "MODEL_CHECKPOINT_PATH")
+                 "GOLDEN_PAIRS_DIR", "STREAM_DIR", "ONLINE_CHECKPOINT_DIR",
+                 "OFFLINE_CHECKPOINT_DIR", "INITIAL_CHECKPOINT_PATH", "MODEL_CHECKPOINT_PATH")
 }  # fmt: skip
 # What the header of a job's gin file requires beside folders, as `--gin.NAME=`.
 REQUIRED = {
@@ -47,8 +50,6 @@ WITH = {
     "studies/tiny_pretraining/tags.gin": [],
     "studies/tiny_pretraining/verdicts.gin": [],
 }
-# Stages of an experiment that only the tests have (tests/study/test_two_arms.py).
-NOT_OF_THE_STUDY = {"test/toy/sampled_pairs.gin"}
 JOB_OF = {"align_online": "align", "align_offline": "align", "tags": "pretrain",
           "verdicts": "pretrain"}  # fmt: skip
 
@@ -121,9 +122,13 @@ def test_every_stage_of_a_study_parses(path, tmp_path):
         command = parse_command_line(stage.argv("/somewhere/study"))
         config = parse(load_job(command.job), command.gin_files, command.gin_bindings)
         assert f"'/somewhere/study/{stage.name}'" in config.operative_config_text()
-    folder = Path(next(iter(kinds))[0]).parent.as_posix()
-    used = {name for gin_file, *_ in kinds for name in includes(gin_file)} | NOT_OF_THE_STUDY
-    assert {name for name in ALL if Path(name).parent.as_posix() == folder} <= used
+
+
+def test_every_file_of_a_study_s_folder_is_of_a_stage(tmp_path):
+    stages = {stage.gin_file for path in STUDIES for stage in planned(path, tmp_path)}
+    used = set().union(*map(includes, stages))
+    folders = {Path(gin_file).parent for gin_file in stages}
+    assert {name for name in ALL if Path(name).parent in folders} <= used
 
 
 def test_no_file_is_left_out():

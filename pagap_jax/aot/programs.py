@@ -223,9 +223,18 @@ def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
         yield dataclasses.replace(program, held=program.held | held)
 
 
+def classify_stream(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
+    """Log-probs under one policy at a time, and the judgement."""
+    yield from reference_scores(shapes, job)
+    yield _judgement(shapes, "judge", shapes.trained(job["golden"]), job["batch_size"])
+
+
 PROGRAMS = {
     f.__name__: f
-    for f in (sft, preference_model, relabel, reference_scores, align, sample_pairs, evaluate)
+    for f in (
+        *(sft, preference_model, relabel, reference_scores),
+        *(align, sample_pairs, evaluate, classify_stream),
+    )
 }
 
 

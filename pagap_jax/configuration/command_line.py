@@ -16,6 +16,7 @@ usage: pagap JOB --gin_file=PATH [--gin_file=PATH ...] [--gin.NAME=VALUE ...]
   --gin.NAME=VALUE         sets a macro or a parameter; strings keep their own quotes:
                            --gin.MODEL_DIR="'/tmp/sft'" --gin.TRAIN_STEPS=500
   --gin_search_paths=A,B   more directories in which gin files are looked up
+  --dry_run                of `study`: prints its stages and which are finished; runs nothing
   --traceback              shows where an error came from
   --help                   this page, or after JOB: what the job needs
 
@@ -31,7 +32,9 @@ from a study's rows, or several studies':
 without a TPU:
   pagap compile [JOB] --gin_file=PATH --topology=v5p:4x4x4  whether the job fits, and its limits
 """
-_OPTIONS = ("--gin_file", "--gin_search_paths", "--gin.NAME", "--traceback", "--help")
+_OPTIONS = (
+    *("--gin_file", "--gin_search_paths", "--gin.NAME", "--dry_run", "--traceback", "--help"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,9 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
         name, equals, value = argument.partition("=")
         if name.startswith("--gin.") and equals and len(name) > len("--gin."):
             bindings.append(argument.removeprefix("--gin."))
+            continue
+        if argument == "--dry_run" and job == "study":
+            bindings.append("study.dry_run=True")
             continue
         if name not in ("--gin_file", "--gin_search_paths"):
             raise ConfigError(_unknown_option(argument))

@@ -15,8 +15,8 @@ from pagap_jax.processes import check_same
 def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
-    A job's function may have the parameters `config_text` (`Configuration.identity`) and `run_job`
-    (this function, for the study, which may not import it).
+    A job's function may have the parameters `config_text` (`Configuration.identity`), `run_job`
+    (this function, for the study, which may not import it) and `command_line` (`argv`).
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -29,7 +29,11 @@ def run_job(argv: Sequence[str]) -> None:
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
     # All of it, devices too: processes that spread a job differently wait for each other forever.
     check_same("the settings", configuration.operative_config_text(configuration.place_macros))
-    offered = {"config_text": configuration.identity(), "run_job": run_job}
+    offered = {
+        "config_text": configuration.identity(),
+        "run_job": run_job,
+        "command_line": tuple(argv),
+    }
     wanted = inspect.signature(function).parameters
     error = None
     try:

@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Int
 
 from pagap_jax.array_types import PromptTokens, ResponseTokens, SequenceLogProbs
-from pagap_jax.evaluation.intervals import Mean, Rate, mean_of, rate_of
+from pagap_jax.intervals import Mean, Rate, mean_of, rate_of
 from pagap_jax.losses.log_probs import sequence_log_prob
 from pagap_jax.policies import Params, Policy
 

@@ -47,6 +47,10 @@ JOBS: dict[str, Job] = {
         "pagap_jax.jobs.evaluate:evaluate",
         "policy checkpoints -> rows of KL, win rate, accuracy and log-prob shift",
     ),
+    "classify_stream": Job(
+        "pagap_jax.jobs.classify_stream:classify_stream",
+        "D_online + policies -> rows of accuracy along its steps",
+    ),
     "study": Job(
         "pagap_jax.study.run:study",
         "all of the above in order -> rows.csv, figures and report.html",

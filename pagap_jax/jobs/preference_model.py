@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from pagap_jax.array_types import Array
 from pagap_jax.data.reading import StoredPairs
-from pagap_jax.evaluation.intervals import Rate, rate_of
+from pagap_jax.intervals import Rate, rate_of
 from pagap_jax.jobs.inputs import batch_at, build_judge, open_pairs
 from pagap_jax.losses.preference import preference_loss
 from pagap_jax.mapping.judging import Judge

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import pandas as pd
+
 from pagap_jax.errors import ConfigError
-from pagap_jax.records import CheckpointRow
-from pagap_jax.study.context import Context, read_context
+from pagap_jax.records import CheckpointRow, StreamRow
+from pagap_jax.study.context import Context, read_context, rows_of_studies
 from pagap_jax.study.report import write_report
-from pagap_jax.study.rows import collect_rows, write_csv
+from pagap_jax.study.rows import write_csv
 
 ROWS_OF_STAGES = ("seed_*/rows/*/rows.jsonl", "seed_*/rows/*/stream_rows.jsonl")
 
@@ -46,8 +48,23 @@ def run_command(argv: Sequence[str]) -> int:
         if not found:
             raise ConfigError(f"{study}: found no rows, expected those of its evaluations")
         folders += found
-    rows = collect_rows(folders)
+    rows = rows_of_studies(folders, contexts)
+    check_seeds(rows.checkpoints)
     write_csv(rows.checkpoints, CheckpointRow, arguments.out / "rows.csv")
+    if not rows.stream.empty:
+        write_csv(rows.stream, StreamRow, arguments.out / "stream_rows.csv")
     write_report(arguments.out, rows, contexts)
     print(f"report: {arguments.out / 'report.html'}")
     return 0
+
+
+def check_seeds(frame: pd.DataFrame) -> None:
+    """Raises ConfigError where two studies have a task, policy size and seed in common."""
+    by = ["task", "policy_size", "seed"]
+    for key, group in frame[~frame["arm"].str.startswith("sft")].groupby(by):
+        if group["study"].nunique() > 1:
+            named = ", ".join(f"{name} {value}" for name, value in zip(by, key, strict=True))
+            raise ConfigError(
+                f"found {named} in the studies {' and '.join(sorted(group['study'].unique()))},"
+                " expected it in one of them"
+            )

@@ -28,14 +28,21 @@ RULE = "#d8dee4"
 GOLD = "#b7791f"
 PAGE = "#ffffff"
 # Okabe and Ito's palette, told apart with any colour vision; markers tell apart without colour.
-_ARMS = {
+_METHODS = {
     "online": ("#0072b2", "o"),
     "offline": ("#d55e00", "^"),
     "shuffled": ("#009e73", "D"),
+    "lightly shuffled": ("#56b4e9", "v"),
+    "heavily shuffled": ("#e69f00", "P"),
+    "replayed": ("#a05195", "x"),
+    "sft vs early": ("#56b4e9", "v"),
+    "early vs late": ("#e69f00", "P"),
+    "late vs late": ("#cc79a7", "s"),
+    "proxy": ("#6e7781", "X"),
 }
 _OTHER = ("#cc79a7", "s")
 _CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", GOLD: "gold", PAGE: "page"} | {
-    colour: arm for arm, (colour, _) in _ARMS.items()
+    colour: f"line-{colour[1:]}" for colour, _ in (*_METHODS.values(), _OTHER) if colour != MUTED
 }
 
 _STYLE: dict[Any, Any] = {
@@ -62,13 +69,13 @@ _STYLE: dict[Any, Any] = {
 
 
 def colour_of(arm: str) -> str:
-    """The arm's colour, the same in every figure."""
-    return _ARMS.get(arm, _OTHER)[0]
+    """The arm's colour, the same in every figure; 'online, bo2' has that of 'online'."""
+    return _METHODS.get(arm.split(", ")[0], _OTHER)[0]
 
 
 def marker_of(arm: str) -> str:
     """The arm's marker, the same in every figure."""
-    return _ARMS.get(arm, _OTHER)[1]
+    return _METHODS.get(arm.split(", ")[0], _OTHER)[1]
 
 
 @contextmanager

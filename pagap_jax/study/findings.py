@@ -58,6 +58,22 @@ def verdict_of(low: float, high: float) -> Verdict:
     return "agrees" if low > 0 else "disagrees" if high < 0 else "undecided"
 
 
+def in_words(found: Finding) -> str:
+    """The verdict in plain words."""
+    said = {
+        "agrees": "This study agrees",
+        "disagrees": "This study disagrees",
+        "undecided": "This study can't tell",
+        "not asked": "This study doesn't ask",
+    }[found.verdict]
+    if found.verdict == "not asked":
+        return f"{said}."
+    where = f"over {found.seeds} seeds" if found.over == "seeds" else "over prompts of one seed"
+    interval = f" [{found.low:+.3f}, {found.high:+.3f}] {where}"
+    known = not math.isnan(found.low)
+    return f"{said}: {found.effect:+.3f}{interval if known else ', no interval from one seed'}."
+
+
 def finding(name: str, sentence: str, source: str, measured: str, gaps: pd.DataFrame) -> Finding:
     """A finding from an effect that was measured seed by seed.
 

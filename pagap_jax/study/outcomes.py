@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pagap_jax.errors import DataError
+from pagap_jax.intervals import mean_of
 
 OUTCOMES_FILE = "outcomes.npz"
 
@@ -68,9 +69,5 @@ def paired_difference(weights: dict[int, float], outcomes: list[Outcome]) -> tup
     if not report.any():
         return math.nan, math.nan
     values = sum(weight * outcomes[i].win[report] for i, weight in weights.items())
-    _, cluster = np.unique(first.prompt_id[report], return_inverse=True)
-    mean = float(np.mean(values))
-    sums = np.bincount(cluster, weights=values - mean)
-    clusters = len(sums)
-    spread = float(np.sum(sums**2)) * clusters / max(clusters - 1, 1)
-    return mean, float(np.sqrt(spread)) / len(values)
+    found = mean_of(np.asarray(values, np.float64), first.prompt_id[report])
+    return found.mean, found.se

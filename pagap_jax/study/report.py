@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pagap_jax.files import write_atomically
-from pagap_jax.study import drawing, report_tables, statistics
+from pagap_jax.study import drawing, findings_page, gaps, report_stages, report_tables, statistics
 from pagap_jax.study import report_page as page
 from pagap_jax.study.context import Context
 from pagap_jax.study.experiments import EXPERIMENTS
+from pagap_jax.study.experiments.experiment import Experiment
 from pagap_jax.study.figures import FIGURES
 from pagap_jax.study.figures.preference_models import draw_validation
-from pagap_jax.study.findings import Finding
+from pagap_jax.study.findings import Finding, in_words
 from pagap_jax.study.rows import Rows
 
 _PAPER = (
@@ -25,49 +26,67 @@ def write_report(folder: Path, rows: Rows, contexts: Sequence[Context]) -> None:
     """Writes the report, the findings and every figure; equal input gives equal bytes.
 
     Args:
-        folder: gets report.html, findings.json and figures/*.{png,svg}.
+        folder: gets report.html, findings.json, findings.md and figures/*.{png,svg}.
         rows: of all studies.
         contexts: one a study.
     """
     write_atomically(folder / REPORT_FILE, render_report(rows, contexts).encode())
-    found = {one.study: [f.as_json() for f in findings_of(rows, one)] for one in contexts}
+    found = {task: [f.as_json() for f in of] for task, of in _findings(rows, contexts).items()}
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / FINDINGS_FILE, text.encode())
+    write_atomically(folder / "findings.md", findings_page.render(found, contexts).encode())
     for figure in FIGURES.values():
         if figure.can_draw(rows):
             drawing.save_figure(figure.draw(rows), folder / FIGURES_DIR / figure.name)
 
 
-def findings_of(rows: Rows, context: Context) -> list[Finding]:
-    """Every finding of the paper that the package knows, asked of one study's rows."""
-    of_study = statistics.one_study(rows, context.study)
-    return [ask(of_study) for one in EXPERIMENTS.values() for ask in one.findings]
+def findings_of(rows: Rows, only: Experiment | None = None) -> list[Finding]:
+    """Every finding of the paper that the package knows, asked of one task's rows."""
+    experiments = [only] if only else EXPERIMENTS.values()
+    return [ask(rows) for one in experiments for ask in one.findings]
 
 
 def render_report(rows: Rows, contexts: Sequence[Context]) -> str:
     """The page that `write_report` writes."""
-    title = "; ".join(context.title for context in contexts)
-    parts = [page.title(title), *map(page.paragraph, _questions(contexts))]
+    title = "; ".join(dict.fromkeys(context.title for context in contexts))
+    found = _findings(rows, contexts)
+    sections = [one for one in EXPERIMENTS.values() if _is_shown(one, rows, contexts)]
+    parts = [page.title(title), page.contents([one.title for one in sections] + [_TABLES])]
+    for task, of_task in found.items():
+        parts += _summary(task, rows.of_task(task), of_task)
+    for experiment in sections:
+        parts += _section(experiment, rows, contexts, [*found])
+    if missing := [one for one in EXPERIMENTS.values() if one not in sections]:
+        names = "; ".join(f"{one.title} (experiment {one.name})" for one in missing)
+        parts.append(page.paragraph(f"Not run: {names}."))
+    parts.append(page.heading(_TABLES))
+    for task in found:
+        parts += _tables(task, rows.of_task(task))
     for context in contexts:
-        parts += _summary(rows, context)
-    parts += _figures(rows, title)
-    for context in contexts:
-        parts += _details(statistics.one_study(rows, context.study), context)
+        parts += _details(context)
     return page.document(f"{title}: online and offline", [*parts, page.paragraph(_PAPER)])
 
 
-def _questions(contexts: Sequence[Context]) -> list[str]:
-    names = dict.fromkeys(name for context in contexts for name in context.experiments)
-    return [EXPERIMENTS[name].question for name in names if name in EXPERIMENTS]
+_TABLES = "Tables"
 
 
-def _summary(rows: Rows, context: Context) -> Iterator[str]:
-    """What came out of a study: the headline, its tiles, all findings."""
-    of_study, found = statistics.one_study(rows, context.study), findings_of(rows, context)
-    yield page.heading(context.title)
+def _findings(rows: Rows, contexts: Sequence[Context]) -> dict[str, list[Finding]]:
+    """By task."""
+    tasks = dict.fromkeys(context.task for context in contexts)
+    return {task: findings_of(rows.of_task(task)) for task in tasks}
+
+
+def _is_shown(experiment: Experiment, rows: Rows, contexts: Sequence[Context]) -> bool:
+    """Where it was run, or what it draws is there for other reasons."""
+    was_run = any(experiment.name in context.experiments for context in contexts)
+    return was_run or any(FIGURES[name].can_draw(rows) for name in experiment.figures)
+
+
+def _summary(task: str, rows: Rows, found: Sequence[Finding]) -> Iterator[str]:
+    """What came out of a task: the headline, its tiles, all findings."""
+    yield page.heading(f"The paper's findings: {task}")
     yield page.paragraph(_headline(found[0]), "lede")
-    yield page.tiles(_tiles(of_study))
-    yield page.heading("The paper's findings")
+    yield page.tiles(_tiles(rows))
     yield report_tables.findings([one for one in found if one.verdict != "not asked"])
     if asked_not := [one.sentence for one in found if one.verdict == "not asked"]:
         yield page.paragraph("Not asked by this study: " + " ".join(asked_not))
@@ -90,66 +109,84 @@ def _headline(one: Finding) -> str:
 
 def _tiles(rows: Rows) -> Iterator[page.Tile]:
     best = statistics.mean_over_seeds(statistics.peak(rows.checkpoints), ["arm"])
-    for row in best.to_dict("records"):
-        if row["arm"] in report_tables.STARTS:
-            continue
+    for row in best[best["arm"].isin(_COMPARED)].to_dict("records"):
         seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']:.0f} seeds"
         interval = report_tables.interval(row["low"], row["high"])
         detail = f"95 %: {interval}, {seeds}, at KL {row['kl']:.1f}"
         yield page.Tile(
             f"peak win rate, {row['arm']}", f"{row['win_rate']:.3f}", detail, row["arm"]
         )
-    for label, gaps in (
-        ("online − offline at equal KL", statistics.budget_gap(rows)),
-        ("peak online − peak offline", statistics.peak_gap(rows)),
+    for label, found in (
+        ("online − offline at equal KL", gaps.budget_gap(rows, _COMPARED)),
+        ("peak online − peak offline", gaps.peak_gap(rows, _COMPARED)),
     ):
-        values = gaps["gap"].dropna()
+        values = found["gap"].dropna()
         detail = "by seed: " + ", ".join(f"{value:+.3f}" for value in values)
         mean = report_tables.signed(statistics.summarize_seeds(values).mean)
         yield page.Tile(label, mean, detail if len(values) else "nothing to compare")
 
 
-def _figures(rows: Rows, title: str) -> Iterator[str]:
-    """Every figure that these rows have something for; of the others, what would bring them."""
-    missing = []
-    for figure in FIGURES.values():
+_COMPARED = {"online": 1.0, "offline": -1.0}
+
+
+def _section(
+    experiment: Experiment, rows: Rows, contexts: Sequence[Context], tasks: Sequence[str]
+) -> Iterator[str]:
+    """One hypothesis: its question, what came out, its figures, its arms in numbers."""
+    yield page.heading(experiment.title)
+    yield page.paragraph(experiment.question, "lede")
+    for task in tasks:
+        asked = findings_of(rows.of_task(task), experiment)
+        where = f"{task}: " if len(tasks) > 1 else ""
+        yield page.bullets([f"{where}{one.sentence} {in_words(one)}" for one in asked])
+    commands = dict.fromkeys(context.command for context in contexts if context.command)
+    for name in experiment.figures:
+        figure = FIGURES[name]
         if not figure.can_draw(rows):
-            brings = [one.name for one in EXPERIMENTS.values() if figure.name in one.figures]
-            missing.append(f"{figure.title} (experiment {' or '.join(brings)})")
+            yield page.paragraph(f"{figure.title}: not drawn, for want of rows.")
             continue
         svg = drawing.inline_svg(figure.draw(rows), figure.name, figure.title)
         source = f" Corresponds to {figure.corresponds_to} of the paper." * bool(
             figure.corresponds_to
         )
-        yield page.heading(figure.title)
-        yield page.figure(svg, f"{figure.caption}{source} Here: {title}.", "narrow")
-    if missing:
-        yield page.paragraph("Not drawn, for want of rows: " + "; ".join(missing) + ".")
+        yield page.subheading(figure.title)
+        yield page.figure(svg, f"{figure.caption}{source}", "narrow", " ; ".join(commands))
+    arms = {arm for one in contexts for arm in one.experiments.get(experiment.name, ())}
+    for task in tasks:
+        yield report_tables.arms(rows.of_task(task).checkpoints, arms, task)
 
 
-def _details(rows: Rows, context: Context) -> Iterator[str]:
-    """The tables of one study."""
-    yield page.heading(f"{context.title}: peak win rate")
-    yield report_tables.peaks(rows)
-    yield page.heading("Win rate at equal KL")
-    yield report_tables.by_kl_bin(rows)
-    yield report_tables.up_to_kl(rows)
-    yield page.heading("Best possible performance")
-    yield report_tables.quantiles(rows.checkpoints)
-    yield page.heading("Runs")
-    yield report_tables.runs(rows.checkpoints)
-    yield page.heading("Policies as classifiers of their own samples")
-    yield report_tables.self_classification(rows.checkpoints)
+def _tables(task: str, rows: Rows) -> Iterator[str]:
+    """The tables of one task."""
+    for title, table in (
+        ("peak win rate, online and offline", report_tables.peaks(rows)),
+        (
+            "win rate at equal KL",
+            report_tables.by_kl_bin(rows) + report_tables.up_to_kl(rows),
+        ),
+        ("best possible performance", report_tables.quantiles(rows.checkpoints)),
+        ("runs", report_tables.runs(rows.checkpoints)),
+        (
+            "policies as classifiers of their own samples",
+            report_tables.self_classification(rows.checkpoints),
+        ),
+    ):
+        yield page.subheading(f"{task}: {title}")
+        yield table
+
+
+def _details(context: Context) -> Iterator[str]:
+    """What is known of one study beside its rows."""
+    yield page.heading(f"{context.title}: how it was made")
     if context.validation:
-        yield page.heading("Preference models over training")
         drawn = draw_validation(context.validation)
         svg = drawing.inline_svg(drawn, f"validation-{context.study}", "Validation over training")
-        yield page.figure(svg, _VALIDATION)
-    yield page.heading("Gates")
-    yield report_tables.gates(context.gates)
-    yield page.heading("Data")
-    yield report_tables.data(context.data)
-    yield page.heading("Where this differs from the paper")
+        yield page.figure(svg, _VALIDATION, "narrow", context.command)
+    yield page.subheading("Gates")
+    yield report_stages.gates(context.gates)
+    yield page.subheading("Data")
+    yield report_stages.data(context.data)
+    yield page.subheading("Where this differs from the paper")
     yield page.bullets(context.notes) or page.paragraph("Nothing was noted.")
 
 

@@ -1,21 +1,25 @@
 """The look of the report: one HTML page without anything from elsewhere, in light and in dark."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #24292f; --muted: #59636e;
-  --rule: #d8dee4; --tile: #f6f8fa; --gold: #9a6700; --online: #0072b2; --offline: #c04f00;
-  --shuffled: #007a59; --passed: #1a7f37; --missed: #c62828; }
+  --rule: #d8dee4; --tile: #f6f8fa; --gold: #9a6700; --line-0072b2: #0072b2; --line-d55e00: #c04f00;
+  --line-009e73: #007a59; --line-56b4e9: #2f94cf; --line-e69f00: #b87f00; --line-a05195: #a05195;
+  --line-cc79a7: #b5588a; --passed: #1a7f37; --missed: #c62828; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #0d1117; --ink: #e6edf3; --muted: #9198a1; --rule: #30363d; --tile: #161b22;
-    --gold: #d9a441; --online: #58b4f0; --offline: #ff8f4d; --shuffled: #3fc79a;
+    --gold: #d9a441; --line-0072b2: #58b4f0; --line-d55e00: #ff8f4d; --line-009e73: #3fc79a;
+    --line-56b4e9: #9bd7ff; --line-e69f00: #f5c04a; --line-a05195: #cf8fc6; --line-cc79a7: #eaa3c9;
     --passed: #3fb950; --missed: #ff7b72; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.25rem 4rem; background: var(--page);
   color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
+h3 { font-size: 1rem; margin: 1.75rem 0 .25rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
   border-top: 1px solid var(--rule); }
 p, li { max-width: 46rem; }
@@ -26,8 +30,12 @@ p, li { max-width: 46rem; }
   padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.9rem; line-height: 1.25; }
 .tile span { display: block; color: var(--muted); font-size: .85rem; }
-.online b { color: var(--online); }
-.offline b { color: var(--offline); }
+.online b { color: var(--line-0072b2); }
+.offline b { color: var(--line-d55e00); }
+nav ul { columns: 2; padding-left: 1.1rem; }
+@media (max-width: 40rem) { nav ul { columns: 1; } }
+a { color: inherit; }
+figcaption code { overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0 2rem; }
 svg { display: block; width: 100%; height: auto; }
 .narrow svg { max-width: 58rem; }
@@ -87,8 +95,19 @@ def title(text: str) -> str:
 
 
 def heading(text: str) -> str:
-    """A section's title."""
-    return f"<h2>{escape(text)}</h2>"
+    """A section's title, which the contents list can lead to."""
+    return f'<h2 id="{_anchor(text)}">{escape(text)}</h2>'
+
+
+def subheading(text: str) -> str:
+    """A title within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def contents(headings: Sequence[str]) -> str:
+    """A list of links to sections by their titles."""
+    items = "".join(f'<li><a href="#{_anchor(h)}">{escape(h)}</a></li>' for h in headings)
+    return f"<nav><ul>{items}</ul></nav>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -112,9 +131,11 @@ def tiles(entries: Iterable[Tile]) -> str:
     return f'<div class="tiles">{cells}</div>'
 
 
-def figure(svg: str, caption: str, kind: str = "") -> str:
-    """A drawing, given as an <svg> element, with its caption, which is text."""
-    return f"<figure{_class(kind)}>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+def figure(svg: str, caption: str, kind: str = "", command: str = "") -> str:
+    """A drawing, given as an <svg> element, with its caption and the command behind it, as text."""
+    made_by = f"<br>Rows: <code>{escape(command)}</code>" if command else ""
+    about = f"<figcaption>{escape(caption)}{made_by}</figcaption>"
+    return f"<figure{_class(kind)}>{svg}{about}</figure>"
 
 
 def table(
@@ -153,6 +174,10 @@ def table(
         f'{about}<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{lines}\n</tbody></table></div>"
     )
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
 def _class(kind: str) -> str:

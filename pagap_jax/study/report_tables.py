@@ -1,26 +1,64 @@
 """The tables of the report."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
+from pagap_jax.study import gaps, statistics
 from pagap_jax.study import report_page as page
-from pagap_jax.study import statistics
-from pagap_jax.study.context import Gate
 from pagap_jax.study.findings import Finding
 from pagap_jax.study.rows import Rows
 
 NOTHING = "–"
 STARTS = ("sft", "golden")  # policies that no arm trained
-ABOVE, BELOW = "online", "offline"  # whose difference tables show where both were run
+ABOVE, BELOW = "online", "offline"  # what the tables at equal KL compare
+COMPARED = {ABOVE: 1.0, BELOW: -1.0}
+
+
+def trained(frame: pd.DataFrame) -> pd.Series:
+    """Which rows an arm trained; 'sft, xl' is a start too."""
+    return ~frame["arm"].str.split(", ").str[0].isin(STARTS)
 
 
 def arms_of(frame: pd.DataFrame) -> list[str]:
     """The arms that were trained, the paper's two first."""
-    found = [arm for arm in frame["arm"].unique() if arm not in STARTS]
+    found = frame[trained(frame)]["arm"].unique()
     first = [arm for arm in (ABOVE, BELOW) if arm in found]
     return first + sorted(set(found) - set(first))
+
+
+def arms(frame: pd.DataFrame, names: Collection[str], task: str) -> str:
+    """Each arm of an experiment in numbers."""
+    found = frame[frame["arm"].isin(names)]
+    best = statistics.mean_over_seeds(statistics.peak(found), ["arm"]).set_index("arm")
+    lines = []
+    for arm in arms_of(found):
+        of_arm = found[found["arm"] == arm]
+        first = of_arm.iloc[0]
+        by_seed = of_arm.groupby("seed")["win_rate"].quantile(0.9)
+        peak = best.loc[arm].to_dict() if arm in best.index else None
+        lines.append(
+            (
+                arm,
+                f"{first['pairs']}, {first['data_order']}",
+                f"{first['loss']}, {first['reduction']}",
+                str(first["policy_size"]),
+                f"{of_arm['run'].nunique()}, {of_arm['seed'].nunique()}, {len(of_arm)}",
+                _mean_and_se(peak) if peak else NOTHING,
+                interval(peak["low"], peak["high"]) if peak else NOTHING,
+                _number(peak["kl"], 1) if peak else NOTHING,
+                _number(by_seed.mean()),
+            )
+        )
+    caption = (
+        f"Arms on {task}. Peak: win rate of the best checkpoint, chosen on the select half of the "
+        "prompts and reported on the other, mean over seeds ± standard error, with its 95 % "
+        "interval (over prompts where there is one seed) and its KL. The last column is the 0.9 "
+        "quantile of the win rates over all checkpoints."
+    )
+    headers = ("arm", "pairs, order", "loss", "size", "runs, seeds, checkpoints", "peak", "95 %")
+    return page.table(caption, (*headers, "at KL", "0.9 quantile"), lines, text_columns=(1, 2, 3))
 
 
 def findings(found: Sequence[Finding]) -> str:
@@ -48,9 +86,9 @@ def findings(found: Sequence[Finding]) -> str:
 def peaks(rows: Rows) -> str:
     """The best checkpoint of each seed and arm, and the difference of online and offline."""
     best = statistics.peak(rows.checkpoints)
-    gaps = statistics.peak_gap(rows, ABOVE, BELOW).set_index("seed").to_dict("index")
+    apart = gaps.peak_gap(rows, COMPARED).set_index("seed").to_dict("index")
     lines = []
-    for row in best[~best["arm"].isin(STARTS)].to_dict("records"):
+    for row in best[best["arm"].isin(COMPARED)].to_dict("records"):
         seed = row["seed"]
         lines.append(
             (
@@ -62,7 +100,7 @@ def peaks(rows: Rows) -> str:
                 _number(row["win_rate_select"]),
                 _number(row["win_rate_report"]),
                 interval(row["win_rate_report_low"], row["win_rate_report_high"]),
-                gap(gaps[seed]) if row["arm"] == ABOVE and seed in gaps else "",
+                gap(apart[seed]) if row["arm"] == ABOVE and seed in apart else "",
             )
         )
     caption = (
@@ -77,52 +115,51 @@ def peaks(rows: Rows) -> str:
 def by_kl_bin(rows: Rows) -> str:
     """Best win rate in bins of KL, arm beside arm."""
     keys = ["kl_low", "kl_high"]
-    cells = statistics.best_by_kl_bin(rows.checkpoints)
-    gaps = statistics.seed_gaps(
-        rows, statistics.best_in_kl_bins(rows.checkpoints), ABOVE, BELOW, keys
-    )
+    frame = _compared_rows(rows)
+    cells = statistics.best_by_kl_bin(frame)
+    apart = gaps.seed_gaps(rows, statistics.best_in_kl_bins(frame), COMPARED, keys)
     labels = {key: _bin(*key) for key in zip(cells["kl_low"], cells["kl_high"], strict=True)}
     caption = (
         "Best checkpoint of each seed in a bin of KL (chosen on the select half, reported on the "
         "report half), mean ± standard error over seeds, with the 95 % interval: over seeds, or "
         "over prompts where there is one seed. In brackets the number of seeds and of checkpoints."
     )
-    return _compared(caption, cells, gaps, keys, labels)
+    return _compared(caption, cells, apart, keys, labels)
 
 
 def up_to_kl(rows: Rows) -> str:
     """Best win rate with at most some KL, arm beside arm."""
-    cells = statistics.win_rate_up_to_kl(rows.checkpoints)
-    best = statistics.best_up_to_kl(rows.checkpoints)
-    gaps = statistics.seed_gaps(rows, best, ABOVE, BELOW, ["kl_limit"])
+    frame = _compared_rows(rows)
+    cells = statistics.win_rate_up_to_kl(frame)
+    apart = gaps.seed_gaps(rows, statistics.best_up_to_kl(frame), COMPARED, ["kl_limit"])
     labels = {(limit,): f"up to {limit:g}" for limit in cells["kl_limit"]}
     caption = "The same for the best checkpoint with at most that KL. In brackets, seeds."
-    return _compared(caption, cells, gaps, ["kl_limit"], labels)
+    return _compared(caption, cells, apart, ["kl_limit"], labels)
 
 
 def quantiles(frame: pd.DataFrame) -> str:
-    """The 0.9 quantile of each arm's win rates (Fig. 11)."""
-    table = statistics.ninety_percent_quantile(frame)
+    """The 0.9 quantile of each method's win rates at each policy size (Fig. 11, 14)."""
+    table = statistics.best_possible(frame[trained(frame)])
     rows = []
-    for arm in arms_of(frame):
-        of_arm = table[table["arm"] == arm]
-        means = (_number(of_arm[column].mean()) for column in ("quantile", "relative"))
-        by_seed = ", ".join(f"{value:.3f}" for value in of_arm["quantile"])
-        rows.append((arm, *means, by_seed or NOTHING))
+    by = ["method", "policy_parameters", "policy_size"]
+    for (method, parameters, size), group in table.groupby(by, sort=True):
+        means = (_number(group[column].mean()) for column in ("quantile", "relative"))
+        by_seed = ", ".join(f"{value:.3f}" for value in group["quantile"])
+        rows.append((method, f"{size}, {parameters:,}", *means, by_seed))
     caption = (
         "The 0.9 quantile of the win rates (all prompts) over every checkpoint and "
-        "hyper-parameter of an arm, mean over seeds, and divided by that of online. "
-        "Corresponds to one policy size of Fig. 11 of the paper."
+        "hyper-parameter of a method at a policy size (with its number of parameters), mean over "
+        "seeds, and divided by that of online at the size."
     )
-    headers = ("arm", "0.9 quantile", "relative to online", "by seed")
-    return page.table(caption, headers, rows)
+    headers = ("method", "size", "0.9 quantile", "relative to online", "by seed")
+    return page.table(caption, headers, rows, text_columns=(1,))
 
 
 def self_classification(frame: pd.DataFrame) -> str:
     """Accuracy on the policy's own samples at the end of each run (App. E.1)."""
     rows = []
     last = statistics.last_checkpoints(frame)
-    for row in last[~last["arm"].isin(STARTS)].to_dict("records"):
+    for row in last[trained(last)].to_dict("records"):
         low, high = row["self_accuracy_low"], row["self_accuracy_high"]
         chance = "above" if low > 0.5 else "below" if high < 0.5 else "not told from chance"
         cells = (row["run"], str(row["seed"]), str(row["step"]), _number(row["self_accuracy"]))
@@ -171,24 +208,6 @@ def runs(frame: pd.DataFrame) -> str:
     return page.table(caption, (*settings, *measures, "unique"), rows, text_columns=(1, 2))
 
 
-def gates(entries: Sequence[Gate]) -> str:
-    """What each stage had to reach, and whether it did."""
-    rows = [
-        (gate.name, f"{gate.measured:.4g}", gate.bar, "passed" if gate.passed else "missed")
-        for gate in entries
-    ]
-    caption = "What each stage had to reach before the next one made sense."
-    headers = ("gate", "measured", "bar", "result")
-    kinds = ("passed", "missed")
-    return page.table(caption, headers, rows, text_columns=(2, 3), cell_kinds=kinds)
-
-
-def data(entries: Mapping) -> str:
-    """What became of the data: nested counts and rates, one line each."""
-    caption = "What was read, what was dropped and why, and how much was cut off."
-    return page.table(caption, ("data", "value"), list(_flattened(entries)))
-
-
 def interval(low: float, high: float) -> str:
     """Both ends, in brackets."""
     return f"[{low:.3f}, {high:.3f}]"
@@ -208,8 +227,13 @@ def _signed_interval(low: float, high: float) -> str:
     return f"[{low:+.3f}, {high:+.3f}]"
 
 
+def _compared_rows(rows: Rows) -> pd.DataFrame:
+    frame = rows.checkpoints
+    return frame[frame["arm"].isin(COMPARED)]
+
+
 def _compared(
-    caption: str, cells: pd.DataFrame, gaps: pd.DataFrame, keys: list[str], labels: dict
+    caption: str, cells: pd.DataFrame, apart: pd.DataFrame, keys: list[str], labels: dict
 ) -> str:
     """A row per group, a column per arm, and the difference over seeds that have both."""
     arms = arms_of(cells)
@@ -219,7 +243,7 @@ def _compared(
         found = [by_cell.get((arm, *key)) for arm in arms]
         if not any(found):
             continue
-        here = gaps[(gaps[keys] == list(key)).all(axis=1)].to_dict("records")
+        here = apart[(apart[keys] == list(key)).all(axis=1)].to_dict("records")
         over_seeds = statistics.summarize_seeds(row["gap"] for row in here)
         told = f"{signed(over_seeds.mean)} ± {over_seeds.se:.3f} ({over_seeds.seeds})"
         if over_seeds.seeds < 2:
@@ -233,19 +257,6 @@ def _cell(row: Mapping | None) -> str:
         return NOTHING
     counts = [str(row[name]) for name in ("seeds", "checkpoints") if name in row]
     return f"{_mean_and_se(row)} {interval(row['low'], row['high'])} ({', '.join(counts)})"
-
-
-def _flattened(entries: Mapping, above: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in entries.items():
-        name = f"{above} › {key}" if above else str(key)
-        if isinstance(value, Mapping):
-            yield from _flattened(value, name)
-        elif isinstance(value, float):
-            yield name, f"{value:.4g}"
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield name, f"{value:,}"
-        else:
-            yield name, str(value)
 
 
 def _mean_and_se(row: Mapping, mean: str = "win_rate", se: str = "se") -> str:

@@ -7,7 +7,9 @@ import json
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pagap_jax.errors import DataError
@@ -18,13 +20,18 @@ from pagap_jax.study.outcomes import Outcome, read_outcomes
 ROWS_FILE, STREAM_ROWS_FILE = "rows.jsonl", "stream_rows.jsonl"
 KINDS: dict[str, type] = {ROWS_FILE: CheckpointRow, STREAM_ROWS_FILE: StreamRow}
 
-_POINT = ("study", "seed", "run", "step")  # what names a row among those of its kind
+# What names a row among those of its kind.
+_POINTS = {
+    CheckpointRow: ("study", "seed", "run", "step"),
+    StreamRow: ("study", "seed", "run", "step", "classifier"),
+}
+TRAINING = ("study", "task", "seed", "arm", "step", "loss", "margin", "gradient_norm")
 _ORDER = ["study", "seed", "arm", "run", "step"]
 # What two runs differ in of which the shorter one is the beginning of the longer one.
 _OF_LENGTH = ("run", "train_steps", "fingerprint")
 _EXPECTED = {str: "text", int: "a whole number", float: "a number"}
 
-Point = tuple[str, int, str, int]
+Point = tuple[Any, ...]  # study, seed, run, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +42,33 @@ class Rows:
         checkpoints: columns of `CheckpointRow`, sorted by study, seed, arm, run and step.
         stream: columns of `StreamRow`.
         outcomes: of each row of `checkpoints`, by (study, seed, run, step).
+        baselines: (study, run) of each arm's run with the first of its settings.
+        training: statistics of online and replayed runs while they trained, columns of `TRAINING`.
     """
 
     checkpoints: pd.DataFrame
     stream: pd.DataFrame
     outcomes: Mapping[Point, Outcome]
+    baselines: frozenset[tuple[str, str]] = frozenset()
+    training: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=list(TRAINING))
+    )
+
+    def of_task(self, task: str) -> "Rows":
+        """Those of one task."""
+        frames = {
+            name: frame[frame["task"] == task].reset_index(drop=True)
+            for name in ("checkpoints", "stream", "training")
+            for frame in (getattr(self, name),)
+        }
+        return dataclasses.replace(self, **frames)
+
+    def baseline(self, arms: Iterable[str]) -> pd.DataFrame:
+        """Checkpoints of the arms' baselines: one run a seed and arm (Fig. 6, 7, 8)."""
+        frame = self.checkpoints
+        runs = zip(frame["study"], frame["run"], strict=True)
+        known = np.array([run in self.baselines for run in runs], bool)
+        return frame[frame["arm"].isin(arms).to_numpy() & known]
 
 
 def columns_of(kind: type) -> dict[str, type]:
@@ -61,11 +90,11 @@ def collect_rows(folders: Iterable[str | Path]) -> Rows:
     outcomes: dict[Point, Outcome] = {}
     for folder in map(Path, folders):
         name = STREAM_ROWS_FILE if (folder / STREAM_ROWS_FILE).exists() else ROWS_FILE
-        points = []
+        points, names = [], _POINTS[KINDS[name]]
         for where, row in _read_json_lines(folder / name, KINDS[name]):
-            point = tuple(getattr(row, field) for field in _POINT)
+            point = tuple(getattr(row, field) for field in names)
             if point in located[name]:
-                named = ", ".join(f"{k} {v!r}" for k, v in zip(_POINT, point, strict=True))
+                named = ", ".join(f"{k} {v!r}" for k, v in zip(names, point, strict=True))
                 raise DataError(
                     f"{where}: found {named} a second time (first at {located[name][point][0]}), "
                     "expected one row a checkpoint"
@@ -100,6 +129,29 @@ def counted_once(frame: pd.DataFrame) -> pd.DataFrame:
     longest_first = frame.sort_values("train_steps", ascending=False, kind="stable")
     kept = longest_first.drop_duplicates(same).index
     return frame.loc[sorted(kept)].reset_index(drop=True)
+
+
+def sizes_as_arms(rows: Rows) -> Rows:
+    """Names arms of policies of other sizes 'online, xl', as a study of several sizes does.
+
+    A study for each size is one comparison when they are read together (Fig. 10, 11, 14). A task's
+    own size is that of its golden policy, or else the smallest.
+    """
+    own = {}
+    for task, frame in rows.checkpoints.groupby("task"):
+        golden = frame[frame["arm"] == "golden"]
+        smallest = (golden if len(golden) else frame).sort_values("policy_parameters")
+        own[task] = smallest["policy_size"].iloc[0]
+
+    def renamed(frame: pd.DataFrame) -> pd.DataFrame:
+        arms = [
+            arm if size == own.get(task, size) or arm.endswith(f", {size}") else f"{arm}, {size}"
+            for arm, size, task in frame[["arm", "policy_size", "task"]].itertuples(index=False)
+        ]
+        return frame.assign(arm=pd.Series(arms, frame.index, dtype=object))
+
+    checkpoints, stream = renamed(rows.checkpoints), renamed(rows.stream)
+    return dataclasses.replace(rows, checkpoints=checkpoints, stream=stream)
 
 
 def write_csv(frame: pd.DataFrame, kind: type, path: str | Path) -> None:

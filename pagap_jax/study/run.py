@@ -7,7 +7,9 @@ goes on from its last checkpoint.
 
 import contextlib
 import dataclasses
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,16 @@ from pagap_jax.progress import progress_bar
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import locked, read_result
 from pagap_jax.study import report
-from pagap_jax.study.context import STUDY_FILE, Context, Gate, read_context
+from pagap_jax.study.context import (
+    STUDY_FILE,
+    Context,
+    Gate,
+    read_context,
+    rows_of_studies,
+)
 from pagap_jax.study.gates import Bars, check_gates
 from pagap_jax.study.plan import Plan
-from pagap_jax.study.rows import collect_rows, write_csv
+from pagap_jax.study.rows import TRAINING, write_csv
 from pagap_jax.study.stages import Stage
 from pagap_jax.study.workers import RunJob, Workers
 
@@ -38,7 +46,9 @@ def study(
     bars: Bars,
     notes: Sequence[str] = (),
     workers: int = 2,
+    dry_run: bool = False,
     run_job: RunJob | None = None,
+    command_line: Sequence[str] = (),
 ) -> None:
     """Runs the experiments of a plan.
 
@@ -47,6 +57,7 @@ def study(
         bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
         notes: where this study differs from the paper, for the report.
         workers: jobs side by side, each on a core of its own.
+        dry_run: prints the stages, and which of them are finished; nothing is written.
 
     Raises:
         GateError: a stage missed its bar.
@@ -54,14 +65,47 @@ def study(
     """
     assert run_job is not None, "run through `pagap study`"
     folder, stages = Path(plan.study_dir), plan.stages()
-    context = Context(plan.name, title, tuple(plan.experiments), tuple(notes))
+    if dry_run:
+        print_stages(folder, stages)
+        return
+    context = context_of(plan, title, notes, command_line)
     with claimed(folder, context):
         gates = _run(run_job, folder, stages, workers, bars)
         context = dataclasses.replace(
-            context, gates=gates, data=data_of(plan), validation=validation_of(plan)
+            context,
+            gates=gates,
+            data=data_of(plan),
+            validation=validation_of(plan),
+            training=training_of(plan),
         )
         context.write(folder)
         _write_results(folder, stages, context)
+
+
+def print_stages(folder: Path, stages: Sequence[Stage]) -> None:
+    """A line a stage with what it waits for, then how many are finished."""
+    finished = {stage.name for stage in stages if read_result(folder / stage.name) is not None}
+    for stage in stages:
+        mark = "finished" if stage.name in finished else "to do"
+        after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
+        print(f"{mark:8}  {stage.name} ({stage.job}){after}")
+    print(f"{len(stages)} stages, {len(finished)} finished, {len(stages) - len(finished)} to do")
+
+
+def context_of(
+    plan: Plan, title: str, notes: Sequence[str], command_line: Sequence[str]
+) -> Context:
+    """What is known of a study before it runs."""
+    words = [word for word in command_line if not word.startswith("--gin.STUDY_DIR=")]
+    return Context(
+        study=plan.name,
+        task=plan.task,
+        title=title,
+        command=shlex.join(["pagap", *words]),
+        experiments={one.name: [arm.name for arm in one.arms(plan.scale)] for one in plan.chosen()},
+        baselines=plan.baselines(),
+        notes=tuple(notes),
+    )
 
 
 @contextlib.contextmanager
@@ -140,13 +184,27 @@ def validation_of(plan: Plan) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return curves
 
 
+def training_of(plan: Plan) -> Sequence[Mapping[str, Any]]:
+    """Statistics of the online baseline and of its replay while they trained (App. F)."""
+    rows = []
+    compared = {arm: run for arm, run in plan.baselines().items() if arm in ("online", "replayed")}
+    for seed in plan.seeds if len(compared) == 2 else ():
+        for arm, run in compared.items():
+            text = (Path(plan.study_dir) / f"seed_{seed}" / run / "metrics.jsonl").read_text()
+            lines = [json.loads(line) for line in text.splitlines()]
+            kept = TRAINING[TRAINING.index("step") :]
+            rows += [{"seed": seed, "arm": arm} | {k: line[k] for k in kept} for line in lines]
+    return rows
+
+
 def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> None:
-    rows = collect_rows(folder / stage.name for stage in stages if stage.job in MEASURING)
+    measured = [folder / stage.name for stage in stages if stage.job in MEASURING]
+    rows = rows_of_studies(measured, [context])
     write_csv(rows.checkpoints, CheckpointRow, folder / "rows.csv")
     if not rows.stream.empty:
         write_csv(rows.stream, StreamRow, folder / "stream_rows.csv")
     report.write_report(folder, rows, [context])
-    for finding in report.findings_of(rows, context):
+    for finding in report.findings_of(rows.of_task(context.task)):
         if finding.verdict != "not asked":
             print(
                 f"{finding.name}: {finding.effect:+.3f} [{finding.low:+.3f}, {finding.high:+.3f}]"

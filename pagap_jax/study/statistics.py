@@ -1,8 +1,8 @@
-"""From rows to comparisons: peaks, win rate at equal KL, and how sure of them one can be.
+"""From rows to what is best: peaks, frontiers, win rates in bins of KL, means over seeds.
 
 Wherever a checkpoint is chosen for its win rate, the choice looks at one half of the prompts and
 the number comes from the other half: a maximum over checkpoints of a noisy rate is biased upwards,
-most for the arm with most of them. Functions take the rows of one study; arms are compared by name.
+most for the arm with most of them. Functions take the rows of one study.
 """
 
 import dataclasses
@@ -13,15 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from pagap_jax.study.outcomes import paired_difference
-from pagap_jax.study.rows import Rows
-
 KL_BINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
 KL_LIMITS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-NORMAL_95 = float(special.ndtri(0.975))
-_RATE = "win_rate_report"
-_POINT = ["study", "seed", "run", "step"]
-_GAP = ["above", "below", "gap", "low", "high"]
+RATE = "win_rate_report"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +52,13 @@ def select_best(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Ties go to the smaller KL, then to run and step in their order, so that the choice never looks
     at the half that is reported. Groups come out sorted; rows without a win rate can't be chosen.
     """
-    best = _ranked(frame).groupby(list(by), sort=False).head(1)
+    best = ranked(frame).groupby(list(by), sort=False).head(1)
     return best.sort_values(list(by), kind="stable", ignore_index=True)
 
 
-def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.dropna(subset=["win_rate_select", _RATE]).sort_values(
+def ranked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The checkpoints that can be chosen, the best first."""
+    return frame.dropna(subset=["win_rate_select", RATE]).sort_values(
         ["win_rate_select", "kl", "run", "step"], ascending=[False, True, True, True], kind="stable"
     )
 
@@ -117,115 +112,37 @@ def mean_over_seeds(best: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for key, group in best.groupby(list(by), sort=True):
-        over_seeds = summarize_seeds(group[_RATE])
+        over_seeds = summarize_seeds(group[RATE])
         low, high = max(0.0, over_seeds.low), min(1.0, over_seeds.high)
         if over_seeds.seeds == 1:
-            low, high = (float(group[f"{_RATE}_{end}"].iloc[0]) for end in ("low", "high"))
+            low, high = (float(group[f"{RATE}_{end}"].iloc[0]) for end in ("low", "high"))
         measures = (over_seeds.mean, over_seeds.se, low, high, over_seeds.seeds)
         rows.append((*key, float(group["kl"].mean()), *measures))
     return pd.DataFrame(rows, columns=[*by, "kl", "win_rate", "se", "low", "high", "seeds"])
 
 
-def difference(rows: Rows, above: pd.DataFrame, below: pd.DataFrame) -> tuple[float, float, float]:
-    """Win rate of some weighted checkpoints minus that of others, report half, with 95 % bounds.
-
-    Args:
-        above, below: rows of checkpoints of one seed, with a column `weight` that sums to 1.
-
-    Returns:
-        Difference, low, high; the interval is over prompts, paired.
-    """
-    both = [above.assign(sign=1.0), below.assign(sign=-1.0)]
-    points = pd.concat(both)[[*_POINT, "weight", "sign"]].itertuples(index=False, name=None)
-    outcomes, weights = [], {}
-    for i, (*point, weight, sign) in enumerate(points):
-        outcomes.append(rows.outcomes[tuple(point)])
-        weights[i] = weight * sign
-    gap, se = paired_difference(weights, outcomes)
-    return gap, gap - NORMAL_95 * se, gap + NORMAL_95 * se
+def methods(frame: pd.DataFrame) -> pd.Series:
+    """Arms without the policy's size: 'online, xl' at size 'xl' is 'online'."""
+    pairs = zip(frame["arm"], frame["policy_size"], strict=True)
+    names = [arm.removesuffix(f", {size}") for arm, size in pairs]
+    return pd.Series(names, frame.index, dtype=object)
 
 
-def seed_gaps(
-    rows: Rows, best: pd.DataFrame, above: str, below: str, by: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Difference of two arms' chosen checkpoints in each seed (and group) that has both.
+def best_possible(frame: pd.DataFrame, reference: str = "online") -> pd.DataFrame:
+    """Best possible performance as Fig. 11 and 14 define it.
 
     Returns:
-        seed, `by`, above and below (win rates on the report half), gap, low, high: 95 % over
-        prompts, paired by prompt.
+        seed, method, policy_size, policy_parameters, quantile (0.9, of the win rates over all
+        prompts of every checkpoint and hyper-parameter of a method at a size), relative (divided by
+        that of `reference` at the size; NaN without it).
     """
-    keys, found = ["seed", *by], []
-    sides = [
-        {key: group for key, group in best[best["arm"] == name].groupby(keys, sort=True)}
-        for name in (above, below)
-    ]
-    for key in sides[0].keys() & sides[1].keys():
-        ours, theirs = (side[key].assign(weight=1.0) for side in sides)
-        rates = (float(side[_RATE].iloc[0]) for side in (ours, theirs))
-        found.append((*key, *rates, *difference(rows, ours, theirs)))
-    return pd.DataFrame(sorted(found), columns=[*keys, *_GAP])
-
-
-def peak_gap(rows: Rows, above: str = "online", below: str = "offline") -> pd.DataFrame:
-    """Peak of one arm minus peak of another, seed by seed; columns as `seed_gaps`."""
-    return seed_gaps(rows, peak(rows.checkpoints), above, below)
-
-
-def budget_gap(rows: Rows, above: str = "online", below: str = "offline") -> pd.DataFrame:
-    """The headline: difference of two arms at equal KL, averaged over their common range of log KL.
-
-    An arm's win rate at a budget κ is that of its best checkpoint with 0 < KL <= κ. The two are
-    subtracted at each κ and averaged, uniformly in log κ, from the larger of both arms' smallest
-    KL to the smaller of both largest: no single checkpoint carries it, and it has no bins.
-
-    Returns:
-        seed, above, below, gap, low, high (95 % over prompts, paired), kl_low, kl_high. A seed in
-        which the ranges don't meet keeps its row, with NaN.
-    """
-    found = []
-    frame = rows.checkpoints[rows.checkpoints["kl"] > 0]
-    for seed, of_seed in frame.groupby("seed", sort=True):
-        sides = [of_seed[of_seed["arm"] == name] for name in (above, below)]
-        if any(side.empty for side in sides):
-            continue
-        low = max(float(side["kl"].min()) for side in sides)
-        high = min(float(side["kl"].max()) for side in sides)
-        if low >= high:
-            found.append((seed, *[math.nan] * 5, low, high))
-            continue
-        ours, theirs = (frontier(side, low, high) for side in sides)
-        rates = (float((side[_RATE] * side["weight"]).sum()) for side in (ours, theirs))
-        found.append((seed, *rates, *difference(rows, ours, theirs), low, high))
-    return pd.DataFrame(found, columns=["seed", *_GAP, "kl_low", "kl_high"])
-
-
-def frontier(frame: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
-    """The checkpoints that are best at some KL budget between low and high, with their weights.
-
-    Returns:
-        Rows of `frame` by KL, with a column `weight`: the share of [log low, log high] over which
-        each is the best one with at most that KL.
-    """
-    ordered = _ranked(frame[frame["kl"] <= high]).sort_values("kl", kind="stable")
-    select = ordered["win_rate_select"]
-    records = ordered[select > select.cummax().shift(fill_value=-math.inf)]
-    starts = np.log(records["kl"].clip(lower=low).to_numpy())
-    ends = np.append(starts[1:], math.log(high))
-    weighted = records.assign(weight=(ends - starts) / math.log(high / low))
-    return weighted[weighted["weight"] > 0]
-
-
-def ninety_percent_quantile(frame: pd.DataFrame, reference: str = "online") -> pd.DataFrame:
-    """Best possible performance as Fig. 11 and 14 define it, for the rows of one policy size.
-
-    Returns:
-        seed, arm, quantile (0.9, of the win rates over all prompts of every checkpoint and
-        hyper-parameter of the arm), relative (divided by that of `reference`; NaN without it).
-    """
-    quantiles = frame.groupby(["seed", "arm"])["win_rate"].quantile(0.9)
-    table = quantiles.rename("quantile").reset_index()
-    references = table[table["arm"] == reference].set_index("seed")["quantile"]
-    return table.assign(relative=table["quantile"] / table["seed"].map(references))
+    by = ["seed", "method", "policy_size", "policy_parameters"]
+    grouped = frame.assign(method=methods(frame)).groupby(by)["win_rate"]
+    table = grouped.quantile(0.9).rename("quantile").reset_index()
+    references = table[table["method"] == reference].set_index(["seed", "policy_size"])["quantile"]
+    keys = pd.MultiIndex.from_frame(table[["seed", "policy_size"]])
+    found = pd.Series(references).reindex(keys).to_numpy()
+    return table.assign(relative=table["quantile"] / found)
 
 
 def run_summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -259,15 +176,6 @@ def last_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
     """The last step of each seed's runs."""
     by_step = frame.sort_values("step", kind="stable")
     return by_step.groupby(["study", "seed", "arm", "run"]).tail(1)
-
-
-def one_study(rows: Rows, study: str) -> Rows:
-    """The rows of one of several studies."""
-    checkpoints, stream = (
-        frame[frame["study"] == study].reset_index(drop=True)
-        for frame in (rows.checkpoints, rows.stream)
-    )
-    return Rows(checkpoints, stream, rows.outcomes)
 
 
 def _with_kl_bins(frame: pd.DataFrame, bins: Sequence[float]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.evaluation.classification import PairScores, classify, log_prob_shift, score_pairs
-from pagap_jax.evaluation.intervals import wilson_interval
+from pagap_jax.intervals import wilson_interval
 from tests.fixtures.tiny import CONFIG, POLICY, pair_batch, random_params
 
 # Policy minus reference for a and b: h of (a, b) is 2, -1, 0, 3, 5.

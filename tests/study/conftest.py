@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pagap_jax.evaluation.intervals import wilson_interval
+from pagap_jax.intervals import wilson_interval
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.study.outcomes import Outcome
 from pagap_jax.study.rows import Rows, frame_of

@@ -1,5 +1,6 @@
 """Figures: the same bytes for the same rows, and every checkpoint in the picture."""
 
+import dataclasses
 import math
 import re
 import subprocess
@@ -7,13 +8,14 @@ import sys
 import xml.etree.ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pagap_jax.study import drawing
-from pagap_jax.study.figures import FIGURES
-from pagap_jax.study.figures.fig_1 import draw_win_rate_over_kl
-from pagap_jax.study.figures.fig_8 import TRAINING, draw_over_steps
+from pagap_jax.study.figures import FIGURES, app_f, fig_6, fig_8, fig_11
+from pagap_jax.study.figures.over_kl import draw_win_rate_over_kl
 from pagap_jax.study.figures.preference_models import draw_validation
+from pagap_jax.study.rows import TRAINING
 
 
 def test_figure_1_bytes_are_the_same_in_png_and_svg(tmp_path, study_rows):
@@ -64,8 +66,9 @@ def test_figure_1_shows_every_checkpoint_of_both_arms(study_rows, study_frame):
 def test_figures_of_hardly_any_rows_can_be_drawn(tmp_path, make_rows, count):
     changes = [{"kl": 0.0, "step": 0}, {"kl": 2.0, "step": 1, "accuracy": math.nan}]
     rows = make_rows(*changes[:count])
-    for figure in FIGURES.values():
-        assert figure.can_draw(rows)
+    drawable = [figure for figure in FIGURES.values() if figure.can_draw(rows)]
+    assert [figure.name for figure in drawable] == ["fig_1", "over_optimisation"]
+    for figure in drawable:
         drawing.save_figure(figure.draw(rows), tmp_path / figure.name)
         for ending in ("png", "svg"):
             assert (tmp_path / f"{figure.name}.{ending}").stat().st_size > 0
@@ -91,19 +94,103 @@ def test_the_validation_curve_marks_what_is_used():
         assert line.get_xdata().tolist() == [10, 20, 30] and mark.get_xdata().tolist() == [20]
 
 
-def test_over_steps_has_a_panel_per_measure_and_beta_and_averages_seeds(make_rows):
-    def point(beta, seed, step, rate):
-        return {"beta": beta, "seed": seed, "step": step, "select": rate, "report": rate}
+def test_over_steps_averages_the_seeds_that_have_a_step(make_frame):
+    def point(seed, step, accuracy):
+        return {"seed": seed, "step": step, "accuracy": accuracy}
 
-    rows = make_rows(
-        point(0.1, 0, 10, 0.2), point(0.1, 1, 10, 0.4), point(0.1, 0, 20, 0.6),  # seed 1 is behind
-        point(0.03, 0, 10, 0.8), point(0.03, 1, 10, 0.8),
-    )  # fmt: skip
-    figure = draw_over_steps(rows, TRAINING)
-    assert len(figure.axes) == len(TRAINING) * 2
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["β = 0.03", "β = 0.1"]
-    mean = figure.axes[1].lines[-1]
-    np.testing.assert_allclose(mean.get_xydata(), [[10, 0.3]])
+    frame = make_frame(point(0, 10, 0.2), point(1, 10, 0.4), point(0, 20, 0.6))  # 1 is behind
+    drawn = fig_8.over_steps(frame, "accuracy")
+    assert drawn.to_dict("records") == [{"arm": "online", "step": 10, "mean": pytest.approx(0.3)}]
+
+
+@pytest.fixture
+def every_arm(make_rows):
+    """Rows for which every figure has something to draw: two checkpoints an arm and seed."""
+    arms = ["online", "offline", "shuffled", "replayed", "lightly shuffled", "heavily shuffled"]
+    arms += ["sft vs early", "early vs late", "late vs late"]
+    arms += [f"{arm}, {other}" for arm in arms[:3] for other in ("bo2", "xl")]
+    changes = []
+    for seed in (0, 1):
+        for number, arm in enumerate(arms):
+            size = {"policy_size": "xl", "policy_parameters": 10**6} if arm.endswith("xl") else {}
+            loss = {"loss": "bo2"} if arm.endswith("bo2") else {}
+            for doubling in range(2):
+                rate = 0.1 + 0.01 * number + 0.1 * doubling
+                changes.append({
+                    "arm": arm, "run": arm, "seed": seed, "step": 100 * (1 + doubling),
+                    "kl": 2.0**doubling, "select": rate, "report": rate, **size, **loss,
+                })  # fmt: skip
+        changes.append({"arm": "golden", "run": "golden", "seed": seed})
+    rows = make_rows(*changes)
+    stream = [
+        {"seed": seed, "step": step, "classifier": classifier, "task": "tickets",
+         "accuracy": 0.9 - 0.1 * seed, "accuracy_low": 0.8, "accuracy_high": 0.95}
+        for seed in (0, 1) for step in (80, 160) for classifier in fig_6.CLASSIFIERS
+    ]  # fmt: skip
+    training = [
+        ("tiny", "tickets", seed, arm, step, 1.0 + off, 2.0, 4.0)
+        for seed in (0, 1) for arm, off in (("online", 0.0), ("replayed", 0.001 * seed))
+        for step in (10, 20)
+    ]  # fmt: skip
+    return dataclasses.replace(
+        rows,
+        stream=pd.DataFrame(stream),
+        baselines=frozenset(("tiny", arm) for arm in arms),
+        training=pd.DataFrame(training, columns=list(TRAINING)),
+    )
+
+
+def test_every_figure_is_drawn(tmp_path, every_arm):
+    for figure in FIGURES.values():
+        assert figure.can_draw(every_arm), figure.name
+        drawing.save_figure(figure.draw(every_arm), tmp_path / figure.name)
+        assert (tmp_path / f"{figure.name}.svg").stat().st_size > 1000
+
+
+def lines_of(figure):
+    """What stands in the legend."""
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_figures_over_kl_show_their_arms(every_arm):
+    shown = {
+        "fig_4": ("online", "shuffled", "offline"),
+        "fig_5": ("offline", "late vs late", "online, to compare"),
+        "fig_9": ("online, bo2", "online, to compare"),
+        "fig_10": ("shuffled, xl", "offline, to compare"),
+        "fig_12": ("sft vs early", "early vs late", "late vs late", "offline"),
+        "fig_13": ("replayed", "lightly shuffled", "heavily shuffled", "shuffled"),
+    }
+    for name, arms in shown.items():
+        found = lines_of(FIGURES[name].draw(every_arm))
+        for arm in arms:
+            assert any(line == arm or line.startswith(f"{arm}:") for line in found), (name, found)
+
+
+def test_best_possible_performance_over_size(every_arm):
+    table = fig_11.performance(every_arm, "quantile").set_index(["method", "policy_size"])
+    assert table.loc[("online", "tiny"), "size"] == 0
+    assert table.loc[("online", "xl"), "size"] == pytest.approx(math.log2(10**6 / 206720))
+    rates = [0.1 + 0.1 * d for d in range(2)]
+    assert table.loc[("online", "tiny"), "mean"] == pytest.approx(np.quantile(rates, 0.9))
+    assert table.loc[("online", "tiny"), "se"] == pytest.approx(0.0)
+    relative = fig_11.performance(every_arm, "relative").set_index(["method", "policy_size"])
+    assert relative.loc[("online", "xl"), "mean"] == pytest.approx(1.0)
+
+
+def test_accuracy_along_the_stream_is_a_mean_over_seeds(every_arm):
+    table = fig_6.accuracy_along(every_arm.stream).set_index(["classifier", "step"])
+    proxy = table.loc[("proxy", 80)]
+    assert proxy["mean"] == pytest.approx(0.85)
+    assert proxy["high"] - proxy["mean"] == pytest.approx(0.05)  # of two values 0.1 apart
+    one = fig_6.accuracy_along(every_arm.stream[every_arm.stream["seed"] == 0])
+    assert list(one["low"]) == [0.8] * 6 and list(one["high"]) == [0.95] * 6
+
+
+def test_how_far_the_replay_is_from_online(every_arm):
+    apart = app_f.replay_differences(every_arm.training).set_index(["seed", "step"])
+    assert apart.loc[(0, 10), "loss"] == 0 and apart.loc[(1, 20), "loss"] == pytest.approx(0.001)
+    assert (apart["margin"] == 0).all()
 
 
 def test_inline_svg_takes_colours_from_the_page_and_keeps_its_ids_apart(study_rows):
@@ -118,7 +205,9 @@ def test_inline_svg_takes_colours_from_the_page_and_keeps_its_ids_apart(study_ro
         targets = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)
         assert targets and {a or b for a, b in targets} <= known
         assert not re.search(r"#[0-9a-f]{6}\b|http|<style|xlink", text)
-        assert "var(--online)" in text and "var(--offline)" in text and "var(--ink)" in text
+        assert (
+            "var(--line-0072b2)" in text and "var(--line-d55e00)" in text and "var(--ink)" in text
+        )
         assert ">win rate against the golden policy</text>" in text
     assert elements[0].get("aria-label") == 'a "b" <c>'
     assert elements[0].get("width") is None and elements[0].get("viewBox")

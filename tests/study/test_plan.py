@@ -128,14 +128,29 @@ def test_every_stage_once_by_a_list_of_names():
     assert len(names(two.stages())) == 2 * len(found)
 
 
-# Shared stages and rows, reference log-probs, then runs with their rows, a seed.
-PAPER = ("summarization", "helpfulness", "harmlessness", "chat_arena")
+# Stages of a seed: shared ones and the rows of π_sft and π_gold, π_sft of further sizes, sampled
+# data sets, reference log-probs a data set and size, runs with their rows, accuracy along D_online.
+def count(shared=9, sizes=0, sampled=0, references=1, runs=0, stream=0):
+    return shared + 2 * sizes + sampled + references + 2 * runs + stream
+
+
+TINY_RUNS = 2 + 9 + 3 + 1 + 2 + 2 + 2 + 2 + 4 + 2 * 4  # ..., bo2, two sizes
+EVERYTHING = dict(sizes=2, sampled=3, references=1 + 1 + 3 + 1 + 2 * 2, stream=1)
+PAPER_RUNS = (
+    1 + 9 + 9 + 1 + 3 + 9 + 9 + 7 + 2 * 19
+)  # online, offline, shuffled, replayed, sampled, ...
 COUNTS = {
-    "studies/tiny.gin": 9 + 1 + 2 * (2 + 4),
-    "studies/tiny_full.gin": 3 * (9 + 1 + 2 * (4 + 15)),
-    "studies/tiny_jsonl.gin": 9 + 1 + 2 * (1 + 2),
-    **{f"studies/{task}.gin": 10 + 1 + 2 * (1 + 9) for task in PAPER},  # π_sft has its own data
-    "test/study.gin": 9 + 1 + 2 * (1 + 2),
+    "studies/tiny.gin": count(runs=2 + 4),
+    "studies/tiny_full.gin": 3 * count(**EVERYTHING, runs=TINY_RUNS),
+    "studies/tiny_figures.gin": count(**EVERYTHING, runs=TINY_RUNS),
+    "studies/tiny_jsonl.gin": count(runs=1 + 2),
+    # π_sft has its own data
+    "studies/summarization.gin": count(10, **EVERYTHING, runs=PAPER_RUNS),
+    "studies/helpfulness.gin": count(10, **EVERYTHING, runs=PAPER_RUNS + 2),  # blocks
+    "studies/chat_arena.gin": count(10, **EVERYTHING, runs=PAPER_RUNS),
+    "studies/harmlessness.gin": count(10, references=2, runs=1 + 9 + 9 + 1),
+    "test/study.gin": count(runs=1 + 2),
+    "test/everything.gin": count(sizes=1, sampled=3, references=8, stream=1, runs=15),
 }
 
 
@@ -226,9 +241,11 @@ def test_settings_of_a_kind_reach_its_stages_alone(field, value):
 
 
 def test_names_that_nothing_has():
-    with pytest.raises(ConfigError, match="Plan.experiments: found comparisn, expected of compar"):
+    with pytest.raises(
+        ConfigError, match="Plan.experiments: found comparisn, expected of .* comparison"
+    ):
         plan(experiments=("comparisn",)).stages()
-    with pytest.raises(ConfigError, match="Plan.sweeps: found ofline, expected of offline, online"):
+    with pytest.raises(ConfigError, match="Plan.sweeps: found ofline, expected of .*; offline; "):
         plan(sweeps={"ofline": ({},)}).stages()
 
 
@@ -264,7 +281,8 @@ EARLY = Arm(
 
 
 def test_arms_read_what_is_inside_of_other_stages(monkeypatch):
-    two = Experiment("two", "?", (ONLINE, OFFLINE, REPLAY, EARLY), (), ())
+    arms = (ONLINE, OFFLINE, REPLAY, EARLY)
+    two = Experiment("two", "Two", "?", lambda _: arms, (), ())
     monkeypatch.setitem(EXPERIMENTS, "two", two)
     planned = plan(experiments=("comparison", "two")).stages()
     stages = short(planned)

@@ -9,7 +9,7 @@ import pytest
 
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import row_to_dict
-from pagap_jax.study import statistics
+from pagap_jax.study import gaps, statistics
 from pagap_jax.study.command import run_command
 from pagap_jax.study.context import Context, Gate
 from pagap_jax.study.figures import FIGURES
@@ -56,8 +56,10 @@ class Page(html.parser.HTMLParser):
 def context():
     return Context(
         "tiny",
+        "tickets",
         'tiny <i>T5</i> & "tickets"',
-        experiments=("comparison",),
+        command="pagap study --gin_file='a <b>.gin'",
+        experiments={"comparison": ["online", "offline"]},
         gates=[
             Gate("golden <model>", 0.8274, "at least 0.78", True),
             Gate("proxy & labels", 0.91, "at least 0.92", False),
@@ -89,7 +91,7 @@ def one_beta(make_rows):
 
 @pytest.fixture(scope="module")
 def whole(study_rows):
-    return render_report(study_rows, [Context("tiny", "tiny")])
+    return render_report(study_rows, [Context("tiny", "tickets", "tiny")])
 
 
 def test_the_page_is_whole_and_equal_rows_give_equal_bytes(tmp_path, one_beta, context):
@@ -100,8 +102,11 @@ def test_the_page_is_whole_and_equal_rows_give_equal_bytes(tmp_path, one_beta, c
     ids = [value for name, value in Page(text).attributes if name == "id"]
     assert len(ids) == len(set(ids))
     drawn = {path.name for path in (tmp_path / "new" / "figures").iterdir()}
-    assert {f"{name}.png" for name in FIGURES} <= drawn
-    found = json.loads((tmp_path / "new" / "findings.json").read_text())["tiny"]
+    assert drawn == {
+        f"{name}.{ending}" for name in FIGURES if FIGURES[name].can_draw(one_beta)
+        for ending in ("png", "svg")
+    }  # fmt: skip
+    found = json.loads((tmp_path / "new" / "findings.json").read_text())["tickets"]
     assert [one["verdict"] for one in found][0] == "agrees"
     assert text.index("The paper&#x27;s findings") < text.index("<svg")
 
@@ -134,8 +139,8 @@ def test_every_text_is_escaped(one_beta, context):
 
 def test_numbers_are_those_of_the_statistics(whole, study_rows, study_frame):
     page = Page(whole)
-    gaps = statistics.budget_gap(study_rows)
-    mean = statistics.summarize_seeds(gaps["gap"])
+    apart = gaps.budget_gap(study_rows, {"online": 1, "offline": -1})
+    mean = statistics.summarize_seeds(apart["gap"])
     assert f"the win rate differs by {mean.mean:+.3f} (95 % interval {mean.low:+.3f}" in whole
     assert "over 3 seeds" in whole
     for peak in statistics.peak(study_frame).to_dict("records"):
@@ -155,17 +160,17 @@ def test_a_study_in_which_offline_wins_says_so(one_beta):
     names = {"online": "offline", "offline": "online"}
     frame = one_beta.checkpoints
     turned = of(one_beta, frame.assign(arm=frame["arm"].replace(names)))
-    text = render_report(turned, [Context("tiny")])
+    text = render_report(turned, [Context("tiny", "tickets")])
     assert "Online is below offline at equal KL" in text and ">disagrees</td>" in text
     one = turned.checkpoints
-    text = render_report(of(turned, one[one["seed"] == 0]), [Context("tiny")])
+    text = render_report(of(turned, one[one["seed"] == 0]), [Context("tiny", "tickets")])
     assert "over prompts; one seed was run" in text
 
 
 def test_missing_arms_and_missing_rows_still_give_a_page(one_beta):
     frame = one_beta.checkpoints
     for some in (frame[:0], frame[frame["arm"] == "online"]):
-        text = render_report(of(one_beta, some), [Context("tiny")])
+        text = render_report(of(one_beta, some), [Context("tiny", "tickets")])
         assert "there is nothing to compare" in text and "Not asked by this study" in text
         assert not re.search(r"\bnan\b", text)
         Page(text)
@@ -173,8 +178,8 @@ def test_missing_arms_and_missing_rows_still_give_a_page(one_beta):
 
 def test_a_figure_that_is_not_drawn_names_its_experiment(one_beta):
     frame = one_beta.checkpoints
-    text = render_report(of(one_beta, frame[frame["arm"] == "sft"]), [Context("tiny")])
-    assert "Win rate over KL (experiment comparison)" in text
+    text = render_report(of(one_beta, frame[frame["arm"] == "sft"]), [Context("tiny", "tickets")])
+    assert "Online and offline at equal KL (experiment comparison)" in text
 
 
 def test_another_loss_is_another_arm(make_rows):
@@ -184,10 +189,10 @@ def test_another_loss_is_another_arm(make_rows):
         {"arm": "online, Bo2", "run": "b", "loss": "bo2", "report": 0.9, "select": 0.9},
         {"arm": "offline", "run": "c", "report": 0.2, "select": 0.2},
     )
-    assert statistics.peak_gap(rows)["gap"][0] == pytest.approx(0.1)
-    page = Page(render_report(rows, [Context("tiny")]))
-    (row,) = (r for r in page.rows if r[:2] == ["0", "online, Bo2"])
-    assert row[6] == "0.900"
+    assert gaps.peak_gap(rows, {"online": 1, "offline": -1})["gap"][0] == pytest.approx(0.1)
+    page = Page(render_report(rows, [Context("tiny", "tickets")]))
+    (row,) = (r for r in page.rows if r[0] == "b" and len(r) > 10)  # the table of runs
+    assert row[7].startswith("0.900")
 
 
 def test_several_studies_make_one_report(tmp_path, make_row, capsys):
@@ -202,7 +207,7 @@ def test_several_studies_make_one_report(tmp_path, make_row, capsys):
                 folder / arm / "outcomes.npz", step=np.array([row.step]), win=outcome.win[None],
                 prompt_id=outcome.prompt_id, select=outcome.select,
             )  # fmt: skip
-        Context(name, f"The {name} study").write(tmp_path / name)
+        Context(name, name, f"The {name} study").write(tmp_path / name)
     studies = [str(tmp_path / name) for name in ("helpfulness", "harmlessness")]
     assert run_command([*studies, f"--out={tmp_path / 'out'}"]) == 0
     text = (tmp_path / "out" / "report.html").read_text()

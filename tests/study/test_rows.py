@@ -164,13 +164,18 @@ def test_outcomes_are_those_of_the_rows(tmp_path, make_row):
 def test_stream_rows_are_rows_of_their_own(tmp_path, make_row):
     """Accuracy along D_online (Fig. 6): the same identity, other measures."""
     identity = {k: getattr(make_row(), k) for k in rows_.columns_of(rows_.RowIdentity)}
-    measured = dict(stream="online", pairs_low_step=80, pairs_high_step=120, accuracy=0.7,
-                    accuracy_low=0.6, accuracy_high=0.8, accuracy_pairs=64)  # fmt: skip
-    row = StreamRow(**identity, **measured)
-    (tmp_path / rows_.STREAM_ROWS_FILE).write_text(json.dumps(row_to_dict(row)) + "\n")
+    measured = dict(classifier_checkpoint="", pairs_first_step=79, pairs_last_step=80,
+                    accuracy=0.7, accuracy_low=0.6, accuracy_high=0.8,
+                    accuracy_pairs=64)  # fmt: skip
+    of_each = [StreamRow(**identity, **measured, classifier=c) for c in ("proxy", "offline")]
+    lines = "".join(json.dumps(row_to_dict(row)) + "\n" for row in of_each)
+    (tmp_path / rows_.STREAM_ROWS_FILE).write_text(lines)
     rows = rows_.collect_rows([tmp_path])
     assert rows.checkpoints.empty and rows.outcomes == {}
     rows_.write_csv(rows.stream, StreamRow, tmp_path / "stream.csv")
     again = rows_.read_csv(tmp_path / "stream.csv", StreamRow)
     pd.testing.assert_frame_equal(again, rows.stream)
-    assert again["stream"][0] == "online" and again["accuracy_pairs"][0] == 64
+    assert list(again["classifier"]) == ["proxy", "offline"] and again["accuracy_pairs"][0] == 64
+    (tmp_path / rows_.STREAM_ROWS_FILE).write_text(lines + lines)
+    with pytest.raises(DataError, match="classifier 'proxy' a second time"):
+        rows_.collect_rows([tmp_path])

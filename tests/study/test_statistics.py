@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pagap_jax.evaluation.intervals import wilson_interval
-from pagap_jax.study import statistics
+from pagap_jax.intervals import wilson_interval
+from pagap_jax.study import gaps, statistics
 from pagap_jax.study.rows import Rows, counted_once
 
 Z = 1.959963984540054
@@ -83,32 +83,6 @@ def test_ties_go_to_the_smaller_kl_whatever_the_order_of_rows(make_frame):
         assert list(statistics.peak(make_frame(*order))["run"]) == ["b"]
 
 
-def test_gap_of_peaks_is_paired_by_prompt(make_rows):
-    rows = make_rows(
-        {"arm": "online", "run": "a", "select": 0.8, "report": 0.8},
-        {"arm": "offline", "run": "b", "select": 0.6, "report": 0.6},
-        {"arm": "online", "run": "a", "seed": 1, "select": 0.5},  # offline is missing in this seed
-    )
-    gaps = statistics.peak_gap(rows)
-    assert list(gaps["seed"]) == [0]
-    assert gaps["gap"][0] == pytest.approx(0.2)
-    ours, theirs = (rows.outcomes["tiny", 0, run, step] for run, step in (("a", 1), ("b", 2)))
-    one_by_one = (ours.win - theirs.win)[~ours.select]
-    reach = Z * np.std(one_by_one, ddof=1) / math.sqrt(len(one_by_one))
-    assert gaps["low"][0] == pytest.approx(0.2 - reach)
-    assert gaps["high"][0] == pytest.approx(0.2 + reach)
-    mirrored = statistics.peak_gap(rows, above="offline", below="online")
-    assert mirrored["low"][0] == pytest.approx(-gaps["high"][0])
-
-
-def test_the_same_policy_differs_from_itself_by_nothing(make_rows):
-    rows = make_rows({"arm": "online", "run": "a"})
-    best = statistics.peak(rows.checkpoints)
-    both = pd.concat([best.assign(arm="x"), best.assign(arm="y")])
-    (gap,) = statistics.seed_gaps(rows, both, "x", "y").to_dict("records")
-    assert (gap["gap"], gap["low"], gap["high"]) == (0, 0, 0)
-
-
 def test_kl_bins_hold_their_upper_edge_and_not_the_sft_policy(make_frame):
     frame = make_frame(
         {"step": 0, "kl": 0.0, "select": 0.9},
@@ -146,80 +120,6 @@ def test_win_rate_up_to_kl_counts_the_limit_in(make_frame):
     assert list(table["kl"]) == [0.0, 1.0, 1.0, 3.5]
 
 
-def slow_budget_gap(rows, above, below, points=200_001):
-    """The headline by brute force: both arms' best at each of many budgets, seed 0."""
-    frame = rows.checkpoints
-    frame = frame[frame["kl"] > 0]
-    sides = [frame[frame["arm"] == arm] for arm in (above, below)]
-    low = max(side["kl"].min() for side in sides)
-    high = min(side["kl"].max() for side in sides)
-    budgets = np.exp(np.linspace(np.log(low), np.log(high), points))
-    rates = []
-    for side in sides:
-        side = side.sort_values("kl")
-        best = np.full(points, -np.inf)
-        rate = np.zeros(points)
-        for row in side.itertuples():
-            better = (row.kl <= budgets) & (row.win_rate_select > best)
-            best[better], rate[better] = row.win_rate_select, row.win_rate_report
-        rates.append(rate.mean())
-    return rates[0] - rates[1]
-
-
-def point(arm, kl, select, report=None, **more):
-    report = select if report is None else report
-    return {"arm": arm, "run": arm, "kl": kl, "select": select, "report": report, **more}
-
-
-def test_budget_gap_by_hand(make_rows):
-    # log-uniform from 1 to 16: four doublings. Online has 0.2 up to 4, then 0.6; offline 0.2 all
-    # along, its better checkpoint at 32 is out of reach of both.
-    rows = make_rows(
-        point("online", 0.5, 0.1), point("online", 1.0, 0.2), point("online", 4.0, 0.6),
-        point("online", 16.0, 0.3), point("offline", 1.0, 0.2), point("offline", 32.0, 0.9),
-    )  # fmt: skip
-    (gap,) = statistics.budget_gap(rows).to_dict("records")
-    assert (gap["kl_low"], gap["kl_high"]) == (1.0, 16.0)
-    assert gap["gap"] == pytest.approx(0.5 * 0.4)
-    assert (gap["above"], gap["below"]) == (pytest.approx(0.4), pytest.approx(0.2))
-    assert gap["low"] < gap["gap"] < gap["high"]
-
-
-def test_budget_gap_against_brute_force(study_rows):
-    first = statistics.one_study(study_rows, "tiny")
-    frame = first.checkpoints[first.checkpoints["seed"] == 0].reset_index(drop=True)
-    rows = Rows(frame, first.stream, first.outcomes)
-    (gap,) = statistics.budget_gap(rows).to_dict("records")
-    assert gap["gap"] == pytest.approx(slow_budget_gap(rows, "online", "offline"), abs=1e-4)
-    (turned,) = statistics.budget_gap(rows, "offline", "online").to_dict("records")
-    assert turned["gap"] == pytest.approx(-gap["gap"])
-    assert turned["low"] == pytest.approx(-gap["high"])
-
-
-def test_one_lucky_checkpoint_moves_the_headline_little(make_rows):
-    """The peak jumps by 0.5; the headline by the few budgets from 7 to 8."""
-    steady = [point(arm, float(kl), 0.3) for arm in ("online", "offline") for kl in (1, 2, 4, 8)]
-    lucky = [*steady, point("online", 7.0, 0.8)]
-    before, after = (statistics.budget_gap(make_rows(*rows))["gap"][0] for rows in (steady, lucky))
-    assert before == pytest.approx(0.0)
-    assert after == pytest.approx(0.5 * math.log(8 / 7) / math.log(8))
-    assert statistics.peak_gap(make_rows(*lucky))["gap"][0] == pytest.approx(0.5)
-
-
-def test_the_choice_at_a_budget_never_looks_at_the_half_that_is_reported(make_rows):
-    rows = make_rows(
-        point("online", 1.0, 0.5, 0.1), point("online", 2.0, 0.4, 0.9), point("online", 4.0, 0.3),
-        point("offline", 1.0, 0.2), point("offline", 4.0, 0.2),
-    )  # fmt: skip
-    assert statistics.budget_gap(rows)["gap"][0] == pytest.approx(0.1 - 0.2)
-
-
-def test_ranges_that_do_not_meet_are_told(make_rows):
-    rows = make_rows(point("online", 5.0, 0.5), point("offline", 1.0, 0.2))
-    (gap,) = statistics.budget_gap(rows).to_dict("records")
-    assert math.isnan(gap["gap"]) and gap["seed"] == 0
-
-
 def test_a_short_run_that_a_longer_one_begins_with_counts_once(make_rows):
     """The paper's 4k and 20k steps (§4) are one trajectory at a constant rate."""
     rates = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.9}
@@ -231,14 +131,14 @@ def test_a_short_run_that_a_longer_one_begins_with_counts_once(make_rows):
     frame = make_rows(*short, *long).checkpoints
     once = counted_once(frame)
     assert list(once["run"]) == ["steps4"] * 4
-    quantiles = [statistics.ninety_percent_quantile(f)["quantile"][0] for f in (frame, once)]
+    quantiles = [statistics.best_possible(f)["quantile"][0] for f in (frame, once)]
     assert quantiles[1] == pytest.approx(np.quantile(list(rates.values()), 0.9))
     assert quantiles[0] != quantiles[1]
     other = make_rows(*long, {**short[0], "beta": 0.5}).checkpoints
     assert len(counted_once(other)) == 5  # another setting is no beginning
 
 
-def test_ninety_percent_quantile_is_relative_to_online_of_the_same_seed(make_frame):
+def test_best_possible_performance_is_relative_to_online_of_the_same_seed(make_frame):
     rows = []
     for seed, scale in ((0, 1.0), (1, 0.5)):
         for step in range(11):  # win rates 0, 0.1, ..., 1 have the 0.9 quantile 0.9
@@ -246,11 +146,11 @@ def test_ninety_percent_quantile_is_relative_to_online_of_the_same_seed(make_fra
             rows.append({"seed": seed, "step": step, "select": rate, "report": rate})
             rows.append({"arm": "offline", "run": "off", **rows[-1], "select": rate / 3,
                          "report": rate / 3})  # fmt: skip
-    table = statistics.ninety_percent_quantile(make_frame(*rows)).set_index(["seed", "arm"])
+    table = statistics.best_possible(make_frame(*rows)).set_index(["seed", "method"])
     assert table.loc[(0, "online"), "quantile"] == pytest.approx(0.9)
     assert table.loc[(1, "online"), "quantile"] == pytest.approx(0.45)
-    assert list(table.xs("offline", level="arm")["relative"]) == pytest.approx([1 / 3, 1 / 3])
-    alone = statistics.ninety_percent_quantile(make_frame({"arm": "offline"}))
+    assert list(table.xs("offline", level="method")["relative"]) == pytest.approx([1 / 3, 1 / 3])
+    alone = statistics.best_possible(make_frame({"arm": "offline"}))
     assert math.isnan(alone["relative"][0])
 
 
@@ -276,9 +176,9 @@ def test_no_rows_give_empty_tables(study_rows):
         statistics.peak(none),
         statistics.best_by_kl_bin(none),
         statistics.win_rate_up_to_kl(none),
-        statistics.peak_gap(empty),
-        statistics.budget_gap(empty),
-        statistics.ninety_percent_quantile(none),
+        gaps.peak_gap(empty, {"online": 1.0, "offline": -1.0}),
+        gaps.budget_gap(empty, {"online": 1.0, "offline": -1.0}),
+        statistics.best_possible(none),
         statistics.run_summary(none),
     ):
         assert isinstance(table, pd.DataFrame) and table.empty
@@ -288,6 +188,22 @@ def test_no_function_changes_its_frame(study_rows, study_frame):
     before = study_frame.copy()
     statistics.best_by_kl_bin(study_frame)
     statistics.win_rate_up_to_kl(study_frame)
-    statistics.budget_gap(study_rows)
+    gaps.budget_gap(study_rows, {"online": 1.0, "offline": -1.0})
     statistics.run_summary(study_frame)
     pd.testing.assert_frame_equal(study_frame, before)
+
+
+def test_sizes_have_their_own_best_possible_performance(make_frame):
+    """'online, xl' at size xl is online; what isn't named after its size is a method of its own."""
+    frame = make_frame(
+        {"arm": "online", "select": 0.4, "report": 0.4},
+        {"arm": "online, xl", "policy_size": "xl", "select": 0.8, "report": 0.8},
+        {"arm": "offline, xl", "policy_size": "xl", "select": 0.2, "report": 0.2},
+        {"arm": "online, bo2", "select": 0.1, "report": 0.1},
+    )
+    table = statistics.best_possible(frame).set_index(["method", "policy_size"])
+    assert table["quantile"].to_dict() == pytest.approx({
+        ("online", "tiny"): 0.4, ("online", "xl"): 0.8, ("offline", "xl"): 0.2,
+        ("online, bo2", "tiny"): 0.1,
+    })  # fmt: skip
+    assert table.loc[("offline", "xl"), "relative"] == pytest.approx(0.25)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.data.reading import read_token_pairs
-from pagap_jax.evaluation.intervals import wilson_interval
+from pagap_jax.intervals import wilson_interval
 from pagap_jax.study.rows import read_csv
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault

@@ -34,3 +34,8 @@ class StudyFigure:
 def has_arm(*arms: str) -> Callable[[Rows], bool]:
     """Rows that hold at least one of the arms."""
     return lambda rows: bool(rows.checkpoints["arm"].isin(arms).any())
+
+
+def has_baseline(*arms: str) -> Callable[[Rows], bool]:
+    """Rows that hold the first setting of at least one of the arms."""
+    return lambda rows: not rows.baseline(arms).empty

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pagap_jax.evaluation.intervals import Mean, Rate, mean_of, rate_of, wilson_interval
+from pagap_jax.intervals import Mean, Rate, mean_of, rate_of, wilson_interval
 
 
 @pytest.mark.parametrize("wins, n", [(0, 10), (10, 10), (1, 3), (700, 2048), (1024, 2048)])
