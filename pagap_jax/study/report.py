@@ -35,9 +35,13 @@ def write_report(folder: Path, rows: Rows, contexts: Sequence[Context]) -> None:
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / FINDINGS_FILE, text.encode())
     write_atomically(folder / "findings.md", findings_page.render(found, contexts).encode())
-    for figure in FIGURES.values():
-        if figure.can_draw(rows):
-            drawing.save_figure(figure.draw(rows), folder / FIGURES_DIR / figure.name)
+    drawn = [figure for figure in FIGURES.values() if figure.can_draw(rows)]
+    kept = {f"{figure.name}.{kind}" for figure in drawn for kind in ("png", "svg")}
+    for file in (folder / FIGURES_DIR).glob("*.*"):
+        if file.name not in kept:  # of rows that are gone
+            file.unlink()
+    for figure in drawn:
+        drawing.save_figure(figure.draw(rows), folder / FIGURES_DIR / figure.name)
 
 
 def findings_of(rows: Rows, only: Experiment | None = None) -> list[Finding]:

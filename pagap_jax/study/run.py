@@ -36,6 +36,8 @@ from pagap_jax.study.workers import RunJob, Workers
 
 # What a folder may hold before the first `pagap study`: stages that ran by themselves, on pods.
 OF_A_STUDY = re.compile(r"\.|seed_\d+$")
+# Options that move no number, and so are no part of the command that a report names.
+CHANGES_NOTHING = ("--gin.STUDY_DIR=", "--gin.study.workers=")
 MEASURING = ("evaluate", "classify_stream")  # jobs that leave rows
 
 
@@ -96,7 +98,7 @@ def context_of(
     plan: Plan, title: str, notes: Sequence[str], command_line: Sequence[str]
 ) -> Context:
     """What is known of a study before it runs."""
-    words = [word for word in command_line if not word.startswith("--gin.STUDY_DIR=")]
+    words = [word for word in command_line if not word.startswith(CHANGES_NOTHING)]
     return Context(
         study=plan.name,
         task=plan.task,

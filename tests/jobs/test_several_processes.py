@@ -64,6 +64,10 @@ def folders(study, tmp_path_factory):
                 assert toy.pagap(*again, fault=fault).returncode == -signal.SIGKILL
                 shutil.copy(folder / CONTINUED / "metrics.jsonl", folder)  # as it was then
                 jobs.append([*again, *toy.bindings(SHARDED)])
+        if processes > 1:
+            recorded = {"ARM": "replayed", "DATA_ORDER": "recorded", **SHARDED}
+            pairs = folder / D_ONLINE
+            jobs.append(toy.align_argv(folder / "replay", study.directory, pairs, **recorded))
         command = ["tests/fixtures/launched.py", json.dumps(jobs)]
         toy.end(toy.launch(command, processes, devices=8), 0)
         found[name] = folder
@@ -93,6 +97,16 @@ def test_a_run_goes_on_on_other_devices(folders, study):
     assert [row["step"] for row in found] == [row["step"] for row in whole]
     ours, theirs = ([row["loss"] for row in rows] for rows in (found, whole))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+
+
+def test_the_replay_is_the_online_run_of_two_processes(folders):
+    """App. F: the same parameters, bit for bit, from the D_online that two processes recorded."""
+    folder = folders["2 x 4"]
+    assert toy.metrics(folder / "replay")[-1]["step"] == toy.TRAIN_STEPS
+    online, replayed = (open_checkpoint(str(folder / run)).params for run in (toy.ONLINE, "replay"))
+    assert online.keys() == replayed.keys()
+    for name, array in online.items():
+        np.testing.assert_array_equal(replayed[name].read(), array.read(), err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,14 @@ def test_d_online_is_that_of_an_uninterrupted_run(study, killed_study):
         columns = [getattr(pairs, field.name) for pairs in (ours, killed)]
         np.testing.assert_array_equal(*columns, err_msg=field.name)
     assert not (killed_study / f"seed_0/{toy.ONLINE}/stream").exists()
+
+
+def test_d_online_of_a_resumed_run_gives_the_online_run_again(killed_study, tmp_path):
+    """App. F, to the bit."""
+    online = killed_study / "seed_0" / toy.ONLINE
+    pairs, recorded = online / "d_online", {"ARM": "replayed", "DATA_ORDER": "recorded"}
+    argv = toy.align_argv(tmp_path / "replay", killed_study, pairs, **recorded)
+    assert toy.job_runner().run(argv) == (0, "")
+    for step in toy.SAVED_STEPS:
+        name = f"checkpoints/{step}"
+        toy.assert_same_checkpoint(online / name, tmp_path / "replay" / name)

@@ -68,10 +68,10 @@ def _draw_panel(
     drawn = frame[frame["arm"].isin([*arms, *behind, "sft"])]
     drawing.set_kl_axis(axes, drawn["kl"], "x")
     drawing.draw_golden_line(axes)
-    for arm in behind:
-        _draw_behind(axes, frame[frame["arm"] == arm], arm)
     for arm in arms:
         _draw_checkpoints(axes, frame[frame["arm"] == arm], arm)
+    for arm in behind:
+        _draw_behind(axes, frame[frame["arm"] == arm], arm)
     sft = frame[frame["arm"] == "sft"]
     if not sft.empty:
         rate = float(sft["win_rate"].mean())
