@@ -195,19 +195,25 @@ def test_another_loss_is_another_arm(make_rows):
     assert row[7].startswith("0.900")
 
 
-def test_several_studies_make_one_report(tmp_path, make_row, capsys):
+def write_study(folder, make_row, name, arms, **fields):
+    """A study's folder with a row an arm, as evaluations leave it."""
+    for arm, rate in arms.items():
+        row = make_row(study=name, arm=arm, run=arm, select=rate, report=rate, **fields)
+        rows = folder / "seed_0" / "rows" / arm
+        rows.mkdir(parents=True)
+        (rows / "rows.jsonl").write_text(json.dumps(row_to_dict(row)) + "\n")
+        outcome = outcome_of(row)
+        np.savez(
+            rows / "outcomes.npz", step=np.array([row.step]), win=outcome.win[None],
+            prompt_id=outcome.prompt_id, select=outcome.select,
+        )  # fmt: skip
+    Context(name, fields["task"], f"The {name} study").write(folder)
+
+
+def test_several_tasks_make_one_report(tmp_path, make_row, capsys):
     for name in ("helpfulness", "harmlessness"):
-        folder = tmp_path / name / "seed_0" / "rows"
-        for arm, rate in (("online", 0.4), ("offline", 0.3)):
-            row = make_row(study=name, task=name, arm=arm, run=arm, select=rate, report=rate)
-            (folder / arm).mkdir(parents=True)
-            (folder / arm / "rows.jsonl").write_text(json.dumps(row_to_dict(row)) + "\n")
-            outcome = outcome_of(row)
-            np.savez(
-                folder / arm / "outcomes.npz", step=np.array([row.step]), win=outcome.win[None],
-                prompt_id=outcome.prompt_id, select=outcome.select,
-            )  # fmt: skip
-        Context(name, name, f"The {name} study").write(tmp_path / name)
+        arms = {"online": 0.4, "offline": 0.3}
+        write_study(tmp_path / name, make_row, name, arms, task=name)
     studies = [str(tmp_path / name) for name in ("helpfulness", "harmlessness")]
     assert run_command([*studies, f"--out={tmp_path / 'out'}"]) == 0
     text = (tmp_path / "out" / "report.html").read_text()
@@ -222,3 +228,31 @@ def test_several_studies_make_one_report(tmp_path, make_row, capsys):
     ):
         with pytest.raises(ConfigError, match=message):
             run_command(arguments)
+
+
+def test_studies_of_several_sizes_make_one_comparison(tmp_path, make_row, capsys):
+    """Fig. 10, 11 and 14 of a task: its studies at each size, read together."""
+    arms = {"online": 0.4, "offline": 0.2, "golden": 0.5}
+    write_study(tmp_path / "large", make_row, "large", arms, task="a", policy_size="large")
+    more = dict(task="a", policy_size="xl", policy_parameters=10**9)
+    write_study(tmp_path / "xl", make_row, "xl", {"online": 0.6, "offline": 0.5}, **more)
+    studies = [str(tmp_path / name) for name in ("large", "xl")]
+    assert run_command([*studies, f"--out={tmp_path / 'out'}"]) == 0
+    drawn = {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert {"fig_1", "fig_10", "fig_11", "fig_14"} <= drawn
+    found = json.loads((tmp_path / "out" / "findings.json").read_text())["a"]
+    effects = {one["name"]: one["effect"] for one in found}
+    assert effects["larger policies peak higher"] == pytest.approx(0.2)
+    assert effects["online peaks higher"] == pytest.approx(0.2)  # of the golden policy's size
+    # The same size twice: which of both would be meant?
+    write_study(tmp_path / "again", make_row, "again", arms, task="a", policy_size="large")
+    with pytest.raises(ConfigError, match="task a, policy_size large, seed 0 in the studies again"):
+        run_command([studies[0], str(tmp_path / "again"), f"--out={tmp_path / 'twice'}"])
+
+
+def test_figures_of_rows_that_are_gone_are_deleted(tmp_path, one_beta):
+    stale = tmp_path / "figures" / "fig_99.png"
+    stale.parent.mkdir()
+    stale.write_bytes(b"old")
+    write_report(tmp_path, one_beta, [Context("tiny", "tickets")])
+    assert not stale.exists() and (tmp_path / "figures" / "fig_1.png").exists()
