@@ -67,10 +67,12 @@ def findings(found: Sequence[Finding]) -> str:
     for one in found:
         effect, over = NOTHING, ""
         if one.verdict != "not asked":
-            effect = f"{one.effect:+.3f} {_signed_interval(one.low, one.high)}"
+            sure = not math.isnan(one.low)
+            bounds = _signed_interval(one.low, one.high) if sure else "no interval"
+            effect = f"{one.effect:+.3f} {bounds}"
             over = f"{one.seeds} seeds" if one.over == "seeds" else f"{one.over}, one seed"
         by_seed = ", ".join(f"{value:+.3f}" for value in one.by_seed)
-        rows.append((one.sentence, one.source, one.measured, effect, over, by_seed, one.verdict))
+        rows.append((one.sentence, one.verdict, effect, over, one.source, one.measured, by_seed))
     caption = (
         "Sentences of the paper, measured on this study's rows. Effects have 95 % intervals: over "
         "seeds (Student's t), or over prompts where there is one seed, paired and clustered by "
@@ -78,9 +80,9 @@ def findings(found: Sequence[Finding]) -> str:
         "fixed before any run: it agrees where the whole interval is above 0, disagrees where all "
         "of it is below."
     )
-    headers = ("the paper", "source", "measured", "effect", "interval over", "by seed", "verdict")
+    headers = ("the paper", "verdict", "effect", "interval over", "source", "measured", "by seed")
     kinds = ("agrees", "disagrees", "undecided")
-    return page.table(caption, headers, rows, text_columns=(1, 2, 4), cell_kinds=kinds)
+    return page.table(caption, headers, rows, text_columns=(1, 3, 4, 5), cell_kinds=kinds)
 
 
 def peaks(rows: Rows) -> str:
@@ -147,9 +149,9 @@ def quantiles(frame: pd.DataFrame) -> str:
         by_seed = ", ".join(f"{value:.3f}" for value in group["quantile"])
         rows.append((method, f"{size}, {parameters:,}", *means, by_seed))
     caption = (
-        "The 0.9 quantile of the win rates (all prompts) over every checkpoint and "
-        "hyper-parameter of a method at a policy size (with its number of parameters), mean over "
-        "seeds, and divided by that of online at the size."
+        "The 0.9 quantile of the win rates (all prompts) over every checkpoint of a method at a "
+        "policy size (with its number of parameters), of the settings that it was run with at "
+        "every size; mean over seeds, and divided by that of online at the size."
     )
     headers = ("method", "size", "0.9 quantile", "relative to online", "by seed")
     return page.table(caption, headers, rows, text_columns=(1,))

@@ -28,6 +28,7 @@ from pagap_jax.study.context import (
     read_context,
     rows_of_studies,
 )
+from pagap_jax.study.findings import in_words
 from pagap_jax.study.gates import Bars, check_gates
 from pagap_jax.study.plan import Plan
 from pagap_jax.study.rows import TRAINING, write_csv
@@ -208,8 +209,5 @@ def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> N
     report.write_report(folder, rows, [context])
     for finding in report.findings_of(rows.of_task(context.task)):
         if finding.verdict != "not asked":
-            print(
-                f"{finding.name}: {finding.effect:+.3f} [{finding.low:+.3f}, {finding.high:+.3f}]"
-                f" over {finding.over}: {finding.verdict}"
-            )
+            print(f"{finding.name}: {in_words(finding)}")
     print(f"rows: {folder / 'rows.csv'}\nreport: {folder / 'report.html'}", flush=True)

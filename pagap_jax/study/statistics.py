@@ -131,13 +131,20 @@ def methods(frame: pd.DataFrame) -> pd.Series:
 def best_possible(frame: pd.DataFrame, reference: str = "online") -> pd.DataFrame:
     """Best possible performance as Fig. 11 and 14 define it.
 
+    A setting counts where the method was run with it at every size: a size with a wider sweep would
+    look better for that alone.
+
     Returns:
         seed, method, policy_size, policy_parameters, quantile (0.9, of the win rates over all
         prompts of every checkpoint and hyper-parameter of a method at a size), relative (divided by
         that of `reference` at the size; NaN without it).
     """
     by = ["seed", "method", "policy_size", "policy_parameters"]
-    grouped = frame.assign(method=methods(frame)).groupby(by)["win_rate"]
+    setting = ["method", "learning_rate", "beta", "train_steps"]
+    named = frame.assign(method=methods(frame))
+    sizes = named.groupby("method")["policy_size"].transform("nunique")
+    everywhere = named.groupby(setting)["policy_size"].transform("nunique") == sizes
+    grouped = named[everywhere].groupby(by)["win_rate"]
     table = grouped.quantile(0.9).rename("quantile").reset_index()
     references = table[table["method"] == reference].set_index(["seed", "policy_size"])["quantile"]
     keys = pd.MultiIndex.from_frame(table[["seed", "policy_size"]])

@@ -207,3 +207,14 @@ def test_sizes_have_their_own_best_possible_performance(make_frame):
         ("online, bo2", "tiny"): 0.1,
     })  # fmt: skip
     assert table.loc[("offline", "xl"), "relative"] == pytest.approx(0.25)
+
+
+def test_a_size_with_a_wider_sweep_is_no_better_for_that(make_frame):
+    """A setting that one size alone was run with doesn't count."""
+    frame = make_frame(
+        {"arm": "online", "select": 0.4, "report": 0.4},
+        {"arm": "online", "beta": 0.03, "select": 0.9, "report": 0.9},
+        {"arm": "online, xl", "policy_size": "xl", "select": 0.5, "report": 0.5},
+    )
+    table = statistics.best_possible(frame).set_index("policy_size")["quantile"]
+    assert table.to_dict() == pytest.approx({"tiny": 0.4, "xl": 0.5})

@@ -75,8 +75,9 @@ def _draw_panel(axes: "Axes", table: pd.DataFrame) -> None:
 
 
 _CAPTION = (
-    "The 0.9 quantile of the win rates (all prompts) over every checkpoint and setting of a "
-    "method at a policy size, mean over seeds with its standard error"
+    "The 0.9 quantile of the win rates (all prompts) over every checkpoint of a method at a policy "
+    "size, of the settings that it was run with at every size; mean over seeds with its standard "
+    "error"
 )
 FIG_11 = StudyFigure(
     name="fig_11",
