@@ -3,6 +3,7 @@
 For stage files of studies, with the bindings that the plan gives them. Nothing is trained.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -105,17 +106,18 @@ def test_a_file_for_several_jobs_parses_with_one(path):
     assert f"{job}.model_dir = '{FOLDERS['MODEL_DIR']}'" in text
 
 
-def planned(path, study_dir):
+@functools.cache
+def planned(path):
     """The stages of a study."""
     required = header_requires([path]) & {"DATA_FILE", "SFT_DATA_FILE"}
-    given = {"STUDY_DIR": str(study_dir), **dict.fromkeys(required, "pairs.jsonl")}
+    given = {"STUDY_DIR": "/study", **dict.fromkeys(required, "pairs.jsonl")}
     parse(load_job("study"), [path], [f"{name}={value!r}" for name, value in given.items()])
     return gin.get_bindings("study")["plan"].stages()
 
 
 @pytest.mark.parametrize("path", STUDIES)
-def test_every_stage_of_a_study_parses(path, tmp_path):
-    stages = planned(path, tmp_path)
+def test_every_stage_of_a_study_parses(path):
+    stages = planned(path)
     assert len(stages) >= 15
     kinds = {(stage.gin_file, *sorted(stage.settings)): stage for stage in stages}
     for stage in kinds.values():
@@ -124,8 +126,8 @@ def test_every_stage_of_a_study_parses(path, tmp_path):
         assert f"'/somewhere/study/{stage.name}'" in config.operative_config_text()
 
 
-def test_every_file_of_a_study_s_folder_is_of_a_stage(tmp_path):
-    stages = {stage.gin_file for path in STUDIES for stage in planned(path, tmp_path)}
+def test_every_file_of_a_study_s_folder_is_of_a_stage():
+    stages = {stage.gin_file for path in STUDIES for stage in planned(path)}
     used = set().union(*map(includes, stages))
     folders = {Path(gin_file).parent for gin_file in stages}
     assert {name for name in ALL if Path(name).parent in folders} <= used

@@ -20,7 +20,7 @@ def render(found: Mapping[str, Sequence[Mapping]], contexts: Sequence[Context]) 
         lines += ["", f"## {task}", "", "| The paper | | This study measured | Effect | Verdict |"]
         lines += ["|---|---|---|---|---|", *map(_line, asked)]
         if not_asked := [one["sentence"] for one in findings if one["verdict"] == "not asked"]:
-            lines += ["", "Not asked: " + " ".join(not_asked)]
+            lines += ["", f"{_NOT_ASKED}: {' '.join(not_asked)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -33,6 +33,7 @@ def _line(one: Mapping) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
+_NOT_ASKED = "Not asked, for want of runs or of a range of KL that they share"
 _HOW_TO_READ = (
     "Effects are written so that a positive one agrees with the paper; in square brackets the 95 % "
     "interval, over seeds (Student's t) where there are several, else over prompts of the one "

@@ -4,6 +4,7 @@ The one builder of stages, for `pagap study` and for `launch`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -104,8 +105,11 @@ class Plan:
 
     def arms(self) -> list[Arm]:
         """Every arm of the experiments, once."""
-        found = {arm.name: arm for one in self.chosen() for arm in one.arms(self.scale)}
-        return list(found.values())
+        return list(self._arms.values())
+
+    @functools.cached_property
+    def _arms(self) -> dict[str, Arm]:
+        return {arm.name: arm for one in self.chosen() for arm in one.arms(self.scale)}
 
     def measurements(self) -> list[Measurement]:
         """Every further stage that leaves rows, once."""
@@ -116,8 +120,8 @@ class Plan:
         """The settings of an arm's runs, the baseline first."""
         if own := self.sweeps.get(arm.name):
             return own
-        others = {other.name: other for other in self.arms()}
-        like = self.sweep(others[arm.like]) if arm.like in others else self.sweeps.get(arm.like)
+        other = self._arms.get(arm.like)
+        like = self.sweep(other) if other else self.sweeps.get(arm.like)
         return (like or (_NOTHING,))[: 1 if arm.one_run else None]
 
     def baselines(self) -> dict[str, str]:

@@ -93,7 +93,10 @@ def _summary(task: str, rows: Rows, found: Sequence[Finding]) -> Iterator[str]:
     yield page.tiles(_tiles(rows))
     yield report_tables.findings([one for one in found if one.verdict != "not asked"])
     if asked_not := [one.sentence for one in found if one.verdict == "not asked"]:
-        yield page.paragraph("Not asked by this study: " + " ".join(asked_not))
+        yield page.paragraph(
+            "Not asked by this study, for want of runs or of a range of KL that they share: "
+            + " ".join(asked_not)
+        )
 
 
 def _headline(one: Finding) -> str:

@@ -1,6 +1,7 @@
 """The stages of one seed of a study (Fig. 2)."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,11 @@ class SeedStages:
 
     def baseline(self, of: str) -> str:
         """The stage that a place is of: an arm stands for its run with the first settings."""
-        return self.plan.baselines().get(of, of)
+        return self._baselines.get(of, of)
+
+    @functools.cached_property
+    def _baselines(self) -> dict[str, str]:
+        return self.plan.baselines()
 
     def _stage(
         self,
