@@ -1,6 +1,6 @@
 """The paper's experiments to their end at toy lengths, and one that a test adds.
 
-Without `loss`, whose arms are those of others with another loss: its stages are planned in test_plan.
+Without `loss`, whose arms are those of others with another loss: test_plan plans its stages.
 """
 
 import json
