@@ -7,13 +7,12 @@ import pandas as pd
 
 from pagap_jax.study import drawing, statistics
 from pagap_jax.study.figures.figure import StudyFigure
+from pagap_jax.study.figures.over_kl import METHODS
 from pagap_jax.study.rows import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-METHODS = ("online", "shuffled", "offline")
 
 
 def performance(rows: Rows, column: str) -> pd.DataFrame:
@@ -43,7 +42,7 @@ def has_sizes(rows: Rows) -> bool:
 
 def draw_performance(rows: Rows, column: str, label: str) -> "Figure":
     """A panel a task."""
-    tasks = [task for task in sorted(rows.checkpoints["task"].unique())]
+    tasks = sorted(rows.checkpoints["task"].unique())
     tasks = [task for task in tasks if has_sizes(rows.of_task(task))]
     with drawing.style():
         figure = drawing.new_figure(1.4 + 4.2 * len(tasks), 4.0)

@@ -1,7 +1,7 @@
 """Win rate over KL, every checkpoint a point: what most of the paper's figures are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+METHODS = ("online", "shuffled", "offline")
 # Finer than the tables' beyond KL 8, so that a fall after the peak shows.
 _LINE_BINS = (*statistics.KL_BINS[:-1], 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, math.inf)
 
@@ -27,6 +28,20 @@ def draw_win_rate_over_kl(rows: Rows, arms: Sequence[str], behind: Sequence[str]
     """
     tasks = sorted(rows.checkpoints["task"].unique())
     return draw_panels([(task, rows.of_task(task), arms) for task in tasks], behind)
+
+
+def draw_variants(rows: Rows, variants_of: Callable[[Rows], Sequence[str]]) -> "Figure":
+    """The three methods with something else in them ('online, xl'), a panel a task and variant.
+
+    The methods themselves are behind, to compare with.
+    """
+    panels = []
+    for task in sorted(rows.checkpoints["task"].unique()):
+        of_task = rows.of_task(task)
+        for variant in variants_of(of_task):
+            arms = [f"{method}, {variant}" for method in METHODS]
+            panels.append((f"{task}, {variant}", of_task, arms))
+    return draw_panels(panels, METHODS)
 
 
 def draw_panels(
