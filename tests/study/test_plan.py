@@ -134,7 +134,7 @@ def count(shared=9, sizes=0, sampled=0, references=1, runs=0, stream=0):
     return shared + 2 * sizes + sampled + references + 2 * runs + stream
 
 
-TINY_RUNS = 2 + 9 + 3 + 1 + 2 + 2 + 2 + 2 + 4 + 2 * 4  # ..., bo2, two sizes
+TINY_RUNS = 2 + 9 + 3 + 1 + 2 + 2 + 2 + 2 + 4 + 2 * 4
 EVERYTHING = dict(sizes=2, sampled=3, references=1 + 1 + 3 + 1 + 2 * 2, stream=1)
 PAPER_RUNS = (
     1 + 9 + 9 + 1 + 3 + 9 + 9 + 7 + 2 * 19
@@ -144,7 +144,6 @@ COUNTS = {
     "studies/tiny_full.gin": 3 * count(**EVERYTHING, runs=TINY_RUNS),
     "studies/tiny_figures.gin": count(**EVERYTHING, runs=TINY_RUNS),
     "studies/tiny_jsonl.gin": count(runs=1 + 2),
-    # π_sft has its own data
     "studies/summarization.gin": count(10, **EVERYTHING, runs=PAPER_RUNS),
     "studies/helpfulness.gin": count(10, **EVERYTHING, runs=PAPER_RUNS + 2),  # blocks
     "studies/chat_arena.gin": count(10, **EVERYTHING, runs=PAPER_RUNS),
@@ -189,8 +188,7 @@ def test_where_the_proxy_model_starts():
     sizes = dict(policy={"POLICY_SIZE": "xl"}, proxy={"PROXY_SIZE": "large"})
     with pytest.raises(ConfigError, match="found PROXY_SIZE 'large', and policies of size 'xl'"):
         plan(**sizes).stages()
-    given = {"proxy": "/large/proxy"}
-    assert "proxy" not in short(plan(**sizes, given=given).stages())
+    assert "proxy" not in short(plan(**sizes, given={"proxy": "/large/proxy"}).stages())
     plan(**sizes, proxy_starts_from_sft=False).stages()
 
 

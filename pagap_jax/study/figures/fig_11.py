@@ -8,6 +8,7 @@ import pandas as pd
 from pagap_jax.study import drawing, statistics
 from pagap_jax.study.figures.figure import StudyFigure
 from pagap_jax.study.figures.over_kl import METHODS
+from pagap_jax.study.figures.task_panels import draw_task_panels
 from pagap_jax.study.rows import Rows
 
 if TYPE_CHECKING:
@@ -44,18 +45,12 @@ def draw_performance(rows: Rows, column: str, label: str) -> "Figure":
     """A panel a task."""
     tasks = sorted(rows.checkpoints["task"].unique())
     tasks = [task for task in tasks if has_sizes(rows.of_task(task))]
-    with drawing.style():
-        figure = drawing.new_figure(1.4 + 4.2 * len(tasks), 4.0)
-        grid = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for axes, task in zip(grid, tasks, strict=True):
-            _draw_panel(axes, performance(rows.of_task(task), column))
-            axes.set_xlabel("log2 of the policy's parameters over the smallest's")
-            if len(tasks) > 1:
-                axes.set_title(task)
-        grid[0].set_ylabel(label)
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=3)
-    return figure
+    x_label = "log2 of the policy's parameters over the smallest's"
+
+    def draw(axes: "Axes", task: str) -> None:
+        _draw_panel(axes, performance(rows.of_task(task), column))
+
+    return draw_task_panels(tasks, x_label, label, draw)
 
 
 def _draw_panel(axes: "Axes", table: pd.DataFrame) -> None:

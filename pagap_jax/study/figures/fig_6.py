@@ -7,9 +7,11 @@ import pandas as pd
 
 from pagap_jax.study import drawing
 from pagap_jax.study.figures.figure import StudyFigure
+from pagap_jax.study.figures.task_panels import draw_task_panels
 from pagap_jax.study.rows import Rows
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CLASSIFIERS = ("proxy", "online", "offline")
@@ -32,28 +34,21 @@ def accuracy_along(stream: pd.DataFrame) -> pd.DataFrame:
 
 def draw_accuracy_along(rows: Rows) -> "Figure":
     """A panel a task."""
-    tasks = sorted(rows.stream["task"].unique())
-    with drawing.style():
-        figure = drawing.new_figure(1.4 + 4.6 * len(tasks), 4.0)
-        grid = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for axes, task in zip(grid, tasks, strict=True):
-            axes.axhline(0.5, color=drawing.MUTED, linewidth=1, zorder=1)
-            table = accuracy_along(rows.of_task(task).stream)
-            for classifier in CLASSIFIERS:
-                line = table[table["classifier"] == classifier]
-                reach = np.abs(line[["low", "high"]].to_numpy().T - line["mean"].to_numpy())
-                axes.errorbar(
-                    line["step"], line["mean"], yerr=reach, label=_NAMES[classifier], capsize=2.5,
-                    color=drawing.colour_of(classifier), marker=drawing.marker_of(classifier),
-                    linewidth=1.6, markersize=5,
-                )  # fmt: skip
-            axes.set_xlabel("step of the online run that sampled the pairs")
-            if len(tasks) > 1:
-                axes.set_title(task)
-        grid[0].set_ylabel("accuracy against the golden model")
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=3)
-    return figure
+
+    def draw(axes: "Axes", task: str) -> None:
+        axes.axhline(0.5, color=drawing.MUTED, linewidth=1, zorder=1)
+        table = accuracy_along(rows.of_task(task).stream)
+        for classifier in CLASSIFIERS:
+            line = table[table["classifier"] == classifier]
+            reach = np.abs(line[["low", "high"]].to_numpy().T - line["mean"].to_numpy())
+            axes.errorbar(
+                line["step"], line["mean"], yerr=reach, label=_NAMES[classifier], capsize=2.5,
+                color=drawing.colour_of(classifier), marker=drawing.marker_of(classifier),
+                linewidth=1.6, markersize=5,
+            )  # fmt: skip
+
+    labels = "step of the online run that sampled the pairs", "accuracy against the golden model"
+    return draw_task_panels(sorted(rows.stream["task"].unique()), *labels, draw)
 
 
 _NAMES = {

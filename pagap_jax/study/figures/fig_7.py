@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 from pagap_jax.study import drawing
 from pagap_jax.study.figures.figure import StudyFigure, has_baseline
+from pagap_jax.study.figures.task_panels import draw_task_panels
 from pagap_jax.study.rows import Rows
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ARMS = ("online", "shuffled", "offline")
@@ -15,25 +17,18 @@ ARMS = ("online", "shuffled", "offline")
 def draw_win_rate_over_accuracy(rows: Rows) -> "Figure":
     """The baselines of the arms, a panel a task."""
     frame = rows.baseline(ARMS)
-    tasks = sorted(frame["task"].unique())
-    with drawing.style():
-        figure = drawing.new_figure(1.4 + 4.2 * len(tasks), 4.0)
-        grid = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for axes, task in zip(grid, tasks, strict=True):
-            axes.axvline(0.5, color=drawing.MUTED, linewidth=1, zorder=1)
-            for arm in ARMS:
-                points = frame[(frame["arm"] == arm) & (frame["task"] == task)]
-                axes.scatter(
-                    points["accuracy"], points["win_rate"], label=arm, s=24, alpha=0.75,
-                    color=drawing.colour_of(arm), marker=drawing.marker_of(arm),
-                )  # fmt: skip
-            axes.set_xlabel("accuracy as a classifier of D_golden")
-            if len(tasks) > 1:
-                axes.set_title(task)
-        grid[0].set_ylabel("win rate against the golden policy")
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=3)
-    return figure
+
+    def draw(axes: "Axes", task: str) -> None:
+        axes.axvline(0.5, color=drawing.MUTED, linewidth=1, zorder=1)
+        for arm in ARMS:
+            points = frame[(frame["arm"] == arm) & (frame["task"] == task)]
+            axes.scatter(
+                points["accuracy"], points["win_rate"], label=arm, s=24, alpha=0.75,
+                color=drawing.colour_of(arm), marker=drawing.marker_of(arm),
+            )  # fmt: skip
+
+    labels = "accuracy as a classifier of D_golden", "win rate against the golden policy"
+    return draw_task_panels(sorted(frame["task"].unique()), *labels, draw)
 
 
 FIG_7 = StudyFigure(
