@@ -128,8 +128,7 @@ def test_every_stage_once_by_a_list_of_names():
     assert len(names(two.stages())) == 2 * len(found)
 
 
-# Stages of a seed: shared ones and the rows of π_sft and π_gold, π_sft of further sizes, sampled
-# data sets, reference log-probs a data set and size, runs with their rows, accuracy along D_online.
+# Stages of a seed; `shared` are those of Fig. 2 with the rows of π_sft and π_gold.
 def count(shared=9, sizes=0, sampled=0, references=1, runs=0, stream=0):
     return shared + 2 * sizes + sampled + references + 2 * runs + stream
 
