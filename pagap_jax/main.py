@@ -18,6 +18,7 @@ COMMANDS = {
     "checkpoint": "pagap_jax.interop.command",
     "compile": "pagap_jax.aot.command",
     "report": "pagap_jax.study.command",
+    "show": "pagap_jax.data.show",
 }
 INTERRUPTED = 130
 

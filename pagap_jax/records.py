@@ -16,6 +16,7 @@ class PreferencePair:
 
     `choice` is what the rater said: 0 for `response_a`, 1 for `response_b`.
     `true_choice` is known for made-up data only (the sign of the hidden score); -1 elsewhere.
+    `split` is the data's own ('train', 'validation'), '' where it has none.
     """
 
     prompt: str
@@ -23,6 +24,7 @@ class PreferencePair:
     response_b: str
     choice: int
     true_choice: int = CHOICE_UNKNOWN
+    split: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ This is the one place where pairs are truncated or dropped, whatever source they
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pagap_jax.data.stored import TokenPairs
-from pagap_jax.data.vocabulary import END_ID
+from pagap_jax.data.stored import TOKEN_COLUMNS, TokenPairs
+from pagap_jax.data.vocabulary import END_ID, UNKNOWN_ID
 from pagap_jax.errors import DataError
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN
 
@@ -19,6 +19,10 @@ EMPTY_PROMPT = "empty prompt"
 EMPTY_RESPONSE = "empty response"
 IDENTICAL = "identical responses"
 IDENTICAL_TRUNCATED = "identical after truncation"
+IDENTICAL_IDS = "identical in the vocabulary, not in the text"
+SPECIAL_INSIDE = "special ids inside a text"
+
+_BINS = 40
 
 
 def truncate_prompt(ids: np.ndarray, length: int) -> np.ndarray:
@@ -31,67 +35,95 @@ def truncate_response(ids: np.ndarray, length: int) -> np.ndarray:
     return ids[:length]
 
 
+class Example(NamedTuple):
+    """One comparison as token ids, each text untruncated and with its end token.
+
+    `texts_differ` is False too where a task doesn't pass the responses' texts on.
+    """
+
+    prompt: np.ndarray
+    response_a: np.ndarray
+    response_b: np.ndarray
+    choice: int
+    true_choice: int = CHOICE_UNKNOWN
+    texts_differ: bool = False
+
+
 @dataclasses.dataclass
 class PairPacker:
     """Takes pairs one by one, truncates them, keeps the usable ones and counts the rest."""
 
     prompt_length: int  # P, tokens
     response_length: int  # R, tokens
+    sampleable_size: int  # of the vocabulary: ids that a text may hold are below it
     read: int = 0
     dropped: Counter[str] = dataclasses.field(default_factory=Counter)
     prompts_truncated: int = 0  # of the pairs kept
     responses_truncated: int = 0  # of the pairs kept, two each
     _rows: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
     _labels: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    _lengths: list[tuple[int, ...]] = dataclasses.field(default_factory=list)  # untruncated
 
     def __len__(self) -> int:
         """Pairs kept so far."""
         return len(self._rows)
 
-    def add(
-        self,
-        prompt: np.ndarray,
-        response_a: np.ndarray,
-        response_b: np.ndarray,
-        choice: int,
-        true_choice: int = CHOICE_UNKNOWN,
-    ) -> None:
-        """Takes one pair of untruncated ids, each ending with the end token.
+    def add(self, example: Example) -> None:
+        """Takes one pair.
 
         Raises:
             DataError: the choice isn't one.
         """
-        if choice not in (CHOICE_A, CHOICE_B, CHOICE_UNKNOWN):
+        if example.choice not in (CHOICE_A, CHOICE_B, CHOICE_UNKNOWN):
             raise DataError(
-                f"example {self.read}: field 'choice': found {choice}, "
+                f"example {self.read}: field 'choice': found {example.choice}, "
                 f"expected {CHOICE_A}, {CHOICE_B} or {CHOICE_UNKNOWN}"
             )
         self.read += 1
-        responses = (response_a, response_b)
+        texts = (example.prompt, example.response_a, example.response_b)
+        responses = texts[1:]
         cut = [truncate_response(response, self.response_length) for response in responses]
-        reason = _unusable(prompt, responses, cut)
+        reason = self._unusable(example, cut)
         if reason:
             self.dropped[reason] += 1
             return
-        self.prompts_truncated += len(prompt) > self.prompt_length
+        self.prompts_truncated += len(example.prompt) > self.prompt_length
         self.responses_truncated += sum(len(ids) > self.response_length for ids in responses)
-        self._rows.append((truncate_prompt(prompt, self.prompt_length), *cut))
-        self._labels.append((int(choice), int(true_choice)))
+        kept = (truncate_prompt(example.prompt, self.prompt_length), *cut)
+        # Copies: what came is views of a batch, which they would keep in memory.
+        self._rows.append(tuple(ids.astype(np.int32) for ids in kept))
+        self._labels.append((int(example.choice), int(example.true_choice)))
+        self._lengths.append(tuple(map(len, texts)))
 
     def report(self) -> dict[str, Any]:
-        """Counts, rates and mean lengths in tokens after truncation, end token included."""
+        """Counts, rates and mean lengths in tokens after truncation, end token included.
+
+        `share_unknown` is that of the unknown id among the tokens of each column, `lengths` a
+        histogram of the lengths before truncation.
+        """
         kept = max(len(self), 1)
-        prompts = sum(len(row[0]) for row in self._rows)
-        responses = sum(len(row[1]) + len(row[2]) for row in self._rows)
+        columns = list(zip(*self._rows, strict=True)) or [(), (), ()]
+        tokens = [sum(map(len, column)) for column in columns]
+        unknown = [sum(np.count_nonzero(ids == UNKNOWN_ID) for ids in ids_of) for ids_of in columns]
+        lengths = np.array(self._lengths, np.int32).reshape(-1, 3)
         return {
             "read": self.read,
             "examples": len(self),
             "dropped": dict(sorted(self.dropped.items())),
             "share_prompts_truncated": self.prompts_truncated / kept,
             "share_responses_truncated": self.responses_truncated / (2 * kept),
-            "mean_prompt_length": prompts / kept,
-            "mean_response_length": responses / (2 * kept),
+            "mean_prompt_length": tokens[0] / kept,
+            "mean_response_length": (tokens[1] + tokens[2]) / (2 * kept),
             "share_choice_a": sum(choice == CHOICE_A for choice, _ in self._labels) / kept,
+            "share_without_choice": sum(c == CHOICE_UNKNOWN for c, _ in self._labels) / kept,
+            "share_unknown": {
+                name: u / max(t, 1)
+                for name, u, t in zip(TOKEN_COLUMNS, unknown, tokens, strict=True)
+            },
+            "lengths": {
+                "prompt": length_histogram(lengths[:, 0], self.prompt_length),
+                "response": length_histogram(lengths[:, 1:].ravel(), self.response_length),
+            },
         }
 
     def pairs(self) -> TokenPairs:
@@ -108,19 +140,31 @@ class PairPacker:
             step=np.full(num_pairs, -1, np.int32),
         )
 
+    def _unusable(self, example: Example, cut: Sequence[np.ndarray]) -> str | None:
+        """The first reason to drop the pair, or None."""
+        prompt, a, b = example.prompt, example.response_a, example.response_b
+        if _is_empty(prompt):
+            return EMPTY_PROMPT
+        if _is_empty(a) or _is_empty(b):
+            return EMPTY_RESPONSE
+        if any(self._has_special_inside(ids) for ids in (prompt, a, b)):
+            return SPECIAL_INSIDE
+        if np.array_equal(a, b):
+            return IDENTICAL_IDS if example.texts_differ else IDENTICAL
+        # No loss can tell these apart: a pair like this would only dilute the batch.
+        return IDENTICAL_TRUNCATED if np.array_equal(cut[0], cut[1]) else None
 
-def _unusable(
-    prompt: np.ndarray, responses: Sequence[np.ndarray], cut: Sequence[np.ndarray]
-) -> str | None:
-    """The first reason to drop the pair, or None."""
-    if _is_empty(prompt):
-        return EMPTY_PROMPT
-    if any(_is_empty(response) for response in responses):
-        return EMPTY_RESPONSE
-    if np.array_equal(responses[0], responses[1]):
-        return IDENTICAL
-    # No loss can tell these apart: a pair like this would only dilute the batch.
-    return IDENTICAL_TRUNCATED if np.array_equal(cut[0], cut[1]) else None
+    def _has_special_inside(self, ids: np.ndarray) -> bool:
+        """Whether pads, sentinels or ends but its own are in a text."""
+        inside = ids[:-1] if ids[-1] == END_ID else ids
+        return bool(((inside <= END_ID) | (inside >= self.sampleable_size)).any())
+
+
+def length_histogram(lengths: np.ndarray, limit: int) -> dict[str, Any]:
+    """Counts of untruncated lengths, the last bin's all that are at twice the limit or beyond."""
+    edges = np.linspace(0, 2 * limit, _BINS + 1)
+    counts, _ = np.histogram(np.minimum(lengths, 2 * limit), edges)
+    return {"limit": limit, "bin_width": float(edges[1]), "counts": counts.tolist()}
 
 
 def _is_empty(ids: np.ndarray) -> bool:

@@ -1,15 +1,15 @@
-"""The seqio tasks, every name spelled out: 'tickets', 'json_lines', 'hh_transcripts'.
+"""The seqio tasks: 'tickets', those of `sources/registry.py`, and 'pooled', all that have files.
 
 A task gives `inputs`, `response_a` and `response_b` as token ids that end with the end token, and
 the labels `choice` and, where it's known, `true_choice`. A user's own task that gives the same
 works as well. Imports seqio, which takes seconds: import this module only where data are made.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -17,19 +17,24 @@ import numpy as np
 from pagap_jax.data.quiet_seqio import seqio  # isort: skip  # before TensorFlow, which it quiets
 import tensorflow as tf
 
-from pagap_jax.data import sources
+from pagap_jax.data.preprocessors import Example
+from pagap_jax.data.sources.files import Paths
+from pagap_jax.data.sources.reader import divide, read_source
+from pagap_jax.data.sources.registry import SOURCES
+from pagap_jax.data.sources.rows import SourceReport
+from pagap_jax.data.special_text import SPELLED_OUT, SpecialText
 from pagap_jax.data.tickets import ticket_pairs
 from pagap_jax.data.vocabulary import PAD_ID
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.records import CHOICE_UNKNOWN, PreferencePair
 
 TICKETS = "tickets"
-JSON_LINES = "json_lines"
-HH_TRANSCRIPTS = "hh_transcripts"
+POOLED = "pooled"
 
 SPLITS = ("train", "validation")
 TOKEN_FEATURES = ("inputs", "response_a", "response_b")
 LABEL_FEATURES = ("choice", "true_choice")
+_TEXTS = ("response_a_pretokenized", "response_b_pretokenized")
 
 PAIRS_BETWEEN_SPLITS = 2**32  # of the built-in task
 _EXAMPLES_AT_ONCE = 256
@@ -57,63 +62,113 @@ class TicketsDataSource(seqio.FunctionDataSource):
 
 
 class FileDataSource(seqio.FunctionDataSource):
-    """A file of comparisons, a share of its prompts split off for validation.
+    """Files of comparisons, read once for both splits.
 
-    `report` is there after a reading.
+    `report` and `num_pairs` are there after the reading.
     """
 
-    def __init__(self, read: Callable[[], sources.SourcePairs], validation_share: float):
-        """Takes a reader of the whole file and the share of its prompts for validation."""
-        self._read = read
-        self._validation_share = validation_share
-        self.report: sources.SourceReport | None = None
+    def __init__(
+        self,
+        name: str,
+        paths: Paths,
+        vocabulary: seqio.Vocabulary,
+        prompt_length: int,
+        validation_share: float,
+        max_bad_examples: int,
+    ):
+        """Takes what `register_tasks` takes, of one source of the registry."""
+        self.name = name
+        self._paths, self._vocabulary, self._prompt_length = paths, vocabulary, prompt_length
+        self._validation_share, self._max_bad_examples = validation_share, max_bad_examples
+        self.report: SourceReport | None = None
+        self.num_pairs = 0
         super().__init__(dataset_fn=self._pairs_of_split, splits=SPLITS)
+
+    @functools.cached_property
+    def pairs(self) -> dict[str, list[PreferencePair]]:
+        """Of each split."""
+        fits = functools.lru_cache(2**16)(self._fits)
+        source = SOURCES[self.name]()
+        found = read_source(source, self._paths, self._max_bad_examples, fits)
+        self.report = found.report
+        found.pairs = [self._spelled_out(pair) for pair in found.pairs]
+        divided = divide(found, self._validation_share)
+        self.num_pairs = sum(map(len, divided.values()))
+        return divided
+
+    def _fits(self, prompt: str) -> bool:
+        """Whether a prompt and its end token are within the limit of tokens."""
+        if len(prompt.encode()) + 2 <= self._prompt_length:  # no id stands for less than a byte
+            return True
+        return len(self._vocabulary.encode(prompt)) + 1 <= self._prompt_length
+
+    @functools.cached_property
+    def _special_text(self) -> SpecialText:
+        return SpecialText(self._vocabulary)
+
+    def _spelled_out(self, pair: PreferencePair) -> PreferencePair:
+        texts = (pair.prompt, pair.response_a, pair.response_b)
+        plain = [self._special_text.spelled_out(text) for text in texts]
+        if plain == [*texts]:
+            return pair
+        assert self.report is not None
+        self.report.noted[SPELLED_OUT] += 1
+        prompt, a, b = plain
+        return dataclasses.replace(pair, prompt=prompt, response_a=a, response_b=b)
 
     def _pairs_of_split(
         self, split: str, shuffle_files: bool = False, seed: int | None = None
     ) -> tf.data.Dataset:
         del shuffle_files, seed  # the order of batches is the business of data/batches.py
-        found = self._read()
-        self.report = found.report
-        prompts = {pair.prompt for pair in found.pairs}
-        chosen = sources.validation_prompts(prompts, self._validation_share)
-        if split == "train":
-            chosen = prompts - chosen
-        if not chosen:
+        if not self.pairs[split]:
+            found = {pair.prompt for pairs in self.pairs.values() for pair in pairs}
             raise DataError(
-                f"split {split!r}: found none of the file's {len(prompts)} different prompts in it "
+                f"split {split!r}: found none of the {len(found)} different prompts in it "
                 f"(prepare.validation_share = {self._validation_share}; pairs of one prompt stay "
                 "together), expected at least one"
             )
-        return _dataset([pair for pair in found.pairs if pair.prompt in chosen])
+        return _dataset(self.pairs[split])
 
 
 def register_tasks(
     vocabulary: seqio.Vocabulary,
     num_ticket_pairs: Mapping[str, int],
-    data_file: str | os.PathLike | None = None,
+    files: Mapping[str, Paths],
+    prompt_length: int,
     validation_share: float = 0.05,
     max_bad_examples: int = 0,
 ) -> None:
     """Registers the built-in tasks, in place of those of an earlier call.
 
-    'tickets' always; 'json_lines' and 'hh_transcripts' when there is a data file.
+    'tickets' always; those of the registry that have files; and 'pooled', a seqio mixture of
+    these, which gives every pair of all of them once (App. C).
 
     Args:
         vocabulary: for prompts and responses alike.
         num_ticket_pairs: to be made of each split.
-        data_file: .jsonl or .jsonl.gz.
-        validation_share: of the file's prompts, chosen by a hash of their text.
-        max_bad_examples: so many bad lines are skipped.
+        files: of each source by its name.
+        prompt_length: in tokens; of a post that is longer the end is cut.
+        validation_share: of the prompts of data without splits, chosen by a hash of their text.
+        max_bad_examples: so many bad rows of each source are skipped.
     """
-    for name in (TICKETS, JSON_LINES, HH_TRANSCRIPTS):
+    seqio.MixtureRegistry.remove(POOLED)
+    for name in (TICKETS, *SOURCES):
         seqio.TaskRegistry.remove(name)
     _register(TICKETS, TicketsDataSource(num_ticket_pairs), vocabulary)
-    if data_file is not None:
-        readers = {JSON_LINES: sources.read_json_lines, HH_TRANSCRIPTS: sources.read_hh_transcripts}
-        for name, reader in readers.items():
-            read = functools.partial(reader, data_file, max_bad_examples)
-            _register(name, FileDataSource(read, validation_share), vocabulary)
+    for name, paths in files.items():
+        settings = (vocabulary, prompt_length, validation_share, max_bad_examples)
+        _register(name, FileDataSource(name, paths, *settings), vocabulary)
+    if files:
+        every_pair = functools.partial(
+            tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False
+        )
+        # In shares of their sizes, so that the first pairs are of all tasks.
+        rates = [(name, _num_pairs) for name in files]
+        seqio.MixtureRegistry.add(POOLED, rates, sample_fn=every_pair)
+
+
+def _num_pairs(task: seqio.Task) -> float:
+    return float(sum(map(len, task.source.pairs.values())))
 
 
 def find_task(name: str, module: str | None, vocabulary: seqio.Vocabulary) -> Provider:
@@ -148,12 +203,11 @@ def find_task(name: str, module: str | None, vocabulary: seqio.Vocabulary) -> Pr
     return provider
 
 
-def read_split(
-    provider: Provider, split: str, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int, int]]:
-    """Untruncated (prompt, response a, response b, choice, true choice), in the source's order.
+def read_split(provider: Provider, split: str, seed: int) -> Iterator[Example]:
+    """The examples of a split, untruncated, in the source's order.
 
-    A mixture draws from its tasks by their rates and ends where the first of them ends.
+    A mixture draws from its tasks by their rates. A user's ends where the first of them ends,
+    unless its `sample_fn` says otherwise; 'pooled' gives all examples of all of its tasks.
 
     Raises:
         ConfigError: the task has no such split or doesn't give a choice.
@@ -163,23 +217,32 @@ def read_split(
             f"task {provider.name!r}: found splits {sorted(provider.splits)}, expected {split!r}"
         )
     # A mixture passes on its output features only, unless told.
-    labels = {"passthrough_features": LABEL_FEATURES} if isinstance(provider, seqio.Mixture) else {}
+    more = {"passthrough_features": (*LABEL_FEATURES, *_TEXTS)}
     dataset = provider.get_dataset(
-        sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1, **labels
+        sequence_length=None,
+        split=split,
+        shuffle=False,
+        seed=seed,
+        num_epochs=1,
+        **(more if isinstance(provider, seqio.Mixture) else {}),
     )
     found = dataset.element_spec
     if "choice" not in found:
         raise ConfigError(
             f"task {provider.name!r}: found features {sorted(found)}, expected 'choice' among them"
         )
-    names = [name for name in (*TOKEN_FEATURES, *LABEL_FEATURES) if name in found]
+    names = [n for n in (*TOKEN_FEATURES, *LABEL_FEATURES, *_TEXTS) if n in found]
     dataset = dataset.map(lambda example: {name: example[name] for name in names})
     # TensorFlow takes half a millisecond to hand over an example, and as long to hand over many.
     for batch in dataset.padded_batch(_EXAMPLES_AT_ONCE).as_numpy_iterator():
         tokens = [_unpadded(batch[name]) for name in TOKEN_FEATURES]
         choices = batch["choice"].tolist()
         true_choices = batch.get("true_choice", np.full(len(choices), CHOICE_UNKNOWN)).tolist()
-        yield from zip(*tokens, choices, true_choices, strict=True)
+        differ = np.full(len(choices), False)
+        if {*_TEXTS} <= {*batch}:
+            differ = batch[_TEXTS[0]] != batch[_TEXTS[1]]
+        columns = zip(*tokens, choices, true_choices, differ.tolist(), strict=True)
+        yield from (Example(*row) for row in columns)
 
 
 def _unpadded(ids: np.ndarray) -> list[np.ndarray]:
@@ -187,16 +250,16 @@ def _unpadded(ids: np.ndarray) -> list[np.ndarray]:
     return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
 
 
-def source_reports(provider: Provider) -> list[sources.SourceReport]:
-    """Reports of the files that the task, or the mixture's tasks, have read so far."""
+def source_reports(provider: Provider) -> dict[str, tuple[SourceReport, int]]:
+    """Of each source of files that the task, or the mixture, has read: its report and its pairs."""
     tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
-    reports = [getattr(task.source, "report", None) for task in tasks]
-    return [report for report in reports if report is not None]
+    files = [task.source for task in tasks if isinstance(task.source, FileDataSource)]
+    return {one.name: (one.report, one.num_pairs) for one in files if one.report is not None}
 
 
 def _expected_name(name: str, known: list[str]) -> str:
-    if name in (JSON_LINES, HH_TRANSCRIPTS):
-        return "expected a data file with it: set prepare.data_file"
+    if name in (*SOURCES, POOLED):
+        return "expected a data file with it: set DATA_FILE"
     close = difflib.get_close_matches(name, known, n=1)
     return f"expected one of {known}" + (f"; did you mean {close[0]!r}?" if close else "")
 
@@ -207,7 +270,7 @@ def _register(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary)
         name,
         source=source,
         preprocessors=[
-            functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+            seqio.preprocessors.tokenize,
             seqio.preprocessors.append_eos,
         ],
         output_features=dict.fromkeys(TOKEN_FEATURES, feature),

@@ -1,6 +1,6 @@
 r"""Prepares D_initial: raw comparisons to a TFDS data set with splits train and validation.
 
-In: a seqio task or mixture (MIXTURE_OR_TASK_NAME), for 'json_lines' and 'hh_transcripts' a file.
+In: a seqio task or mixture (MIXTURE_OR_TASK_NAME); real data need files (docs/data.md).
 Out, in MODEL_DIR: array_record files with `pairs.json` beside them, and the report, `result.json`.
 
     pagap prepare --gin_file=jobs/prepare.gin --gin_file=data/tickets.gin --gin.SEED=0 \
@@ -10,18 +10,24 @@ Out, in MODEL_DIR: array_record files with `pairs.json` beside them, and the rep
 import.
 """
 
-from collections import Counter
+import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gin
-import numpy as np
 
-from pagap_jax.data.preprocessors import PairPacker
+from pagap_jax.data import prepared
+from pagap_jax.data.length_picture import LENGTHS_FILE, lengths_picture
+from pagap_jax.data.preprocessors import Example, PairPacker
 from pagap_jax.data.prompts import decoded, prompt_ids
-from pagap_jax.data.sources import SourceReport, file_digest
-from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
+from pagap_jax.data.sources.files import Paths
+from pagap_jax.data.sources.reader import content_digest
+from pagap_jax.data.sources.registry import SOURCES
+from pagap_jax.data.stored import is_complete, write_token_pairs
+from pagap_jax.data.vocabulary import sampleable_size
 from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import RunDirectory
@@ -39,7 +45,7 @@ def prepare(
     num_train: int | None,
     num_validation: int | None,
     mixture_or_task_module: str | None = None,
-    data_file: str | None = None,
+    data_file: Paths | Mapping[str, Paths] | None = None,
     validation_share: float = 0.05,
     max_bad_examples: int = 0,
     config_text: str = "",
@@ -48,16 +54,18 @@ def prepare(
 
     Args:
         model_dir: folder of the data set.
-        mixture_or_task_name: 'tickets', 'json_lines', 'hh_transcripts' or a registered seqio name.
+        mixture_or_task_name: 'tickets', a source of data/sources/registry.py, 'pooled' for all that
+            have files, or a registered seqio name.
         vocabulary: a seqio vocabulary, for prompts and responses alike.
         task_feature_lengths: tokens of a prompt and of a response: {'inputs': P, 'targets': R}.
         seed: of the built-in task's data.
         num_train: pairs kept at most; None for all that the task has.
         num_validation: the same of the validation split.
         mixture_or_task_module: imported first; registers a user's own tasks.
-        data_file: of the two file formats, .jsonl or .jsonl.gz.
-        validation_share: of a data file's prompts, split off with all of their pairs.
-        max_bad_examples: so many bad lines of a data file are skipped and counted.
+        data_file: of the source: a file, a folder, a pattern, or several; or those of several
+            sources by their names.
+        validation_share: of the prompts of data without splits, split off with all of their pairs.
+        max_bad_examples: so many bad rows of each source are skipped and counted.
         config_text: the whole configuration, places left out.
 
     Raises:
@@ -65,29 +73,55 @@ def prepare(
         DataError: the data don't hold what was expected.
     """
     # The file's content belongs to what the data set was made from, like the settings.
-    content = f"DATA_FILE's content = {file_digest(data_file)}\n" if data_file else ""
-    with RunDirectory(model_dir, "prepare", config_text + content) as run:
+    files = _files_by_source(data_file, mixture_or_task_name)
+    contents = [
+        f"content of {name} = {content_digest(SOURCES[name](), files[name])}\n" for name in files
+    ]
+    with RunDirectory(model_dir, "prepare", config_text + "".join(contents)) as run:
         if (done := run.result()) is not None:
             return done
         from pagap_jax.data import tasks  # brings seqio and TensorFlow, which take seconds
 
         wanted = {"train": num_train, "validation": num_validation}
         num_tickets = _num_tickets(wanted, is_asked_for=mixture_or_task_name == tasks.TICKETS)
-        tasks.register_tasks(vocabulary, num_tickets, data_file, validation_share, max_bad_examples)
+        packers = {split: _packer(task_feature_lengths, vocabulary) for split in wanted}
+        length = task_feature_lengths["inputs"]
+        tasks.register_tasks(
+            vocabulary, num_tickets, files, length, validation_share, max_bad_examples
+        )
         provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
-        packers = {}
+        start = time.monotonic()
         for split, num_pairs in wanted.items():
-            packers[split] = _packer(task_feature_lengths)
             rows = tasks.read_split(provider, split, seed)
             _fill(packers[split], rows, num_pairs, f"{mixture_or_task_name}: {split}")
+        sources = tasks.source_reports(provider)
+        reports = {split: packer.report() for split, packer in packers.items()}
         pairs = {split: packer.pairs() for split, packer in packers.items()}
+        del provider, packers  # the texts and the rows, of which the columns are copies
         prompts = {s: prompt_ids(decoded(p.prompt, vocabulary)) for s, p in pairs.items()}
-        report = _report(packers, prompts, tasks.source_reports(provider))
-        report["overlap"] = _overlap(pairs, prompts)
+        report = prepared.report(reports, pairs, prompts, sources)
         if is_first() and not is_complete(run.path):  # killed after the data set, before the result
             write_token_pairs(run.path, pairs, vocabulary, report)
-        _tell_overlap(**report["overlap"])
+            write_atomically(os.path.join(run.path, LENGTHS_FILE), lengths_picture(report))
+        if is_first():
+            print(prepared.told(report, time.monotonic() - start), flush=True)
         return run.finish(report)
+
+
+def _files_by_source(data_file: Paths | Mapping[str, Paths] | None, task: str) -> dict[str, Paths]:
+    """Of each source its files."""
+    if data_file is None:
+        return {}
+    files = dict(data_file) if isinstance(data_file, Mapping) else {task: data_file}
+    if task in files:
+        files = {task: files[task]}
+    for name in files:
+        if name not in SOURCES:
+            raise ConfigError(
+                f"DATA_FILE: found files for {name!r}, expected one of {sorted(SOURCES)}: set "
+                "MIXTURE_OR_TASK_NAME to one of them, or DATA_FILE to {name: files}"
+            )
+    return files
 
 
 def _num_tickets(wanted: Mapping[str, int | None], is_asked_for: bool) -> dict[str, int]:
@@ -99,7 +133,7 @@ def _num_tickets(wanted: Mapping[str, int | None], is_asked_for: bool) -> dict[s
     return {split: num_pairs or 0 for split, num_pairs in wanted.items()}
 
 
-def _packer(task_feature_lengths: Mapping[str, int]) -> PairPacker:
+def _packer(task_feature_lengths: Mapping[str, int], vocabulary: Any) -> PairPacker:
     expected = {"inputs", "targets"}
     if set(task_feature_lengths) != expected or min(task_feature_lengths.values()) < 2:
         raise ConfigError(
@@ -109,12 +143,13 @@ def _packer(task_feature_lengths: Mapping[str, int]) -> PairPacker:
     return PairPacker(
         prompt_length=task_feature_lengths["inputs"],
         response_length=task_feature_lengths["targets"],
+        sampleable_size=sampleable_size(vocabulary),
     )
 
 
 def _fill(
     packer: PairPacker,
-    rows: Iterator[tuple],
+    rows: Iterator[Example],
     num_pairs: int | None,
     description: str,
 ) -> None:
@@ -122,77 +157,11 @@ def _fill(
     with progress_bar() as progress:
         bar = progress.add_task(description, total=num_pairs, note="")
         while len(packer) != num_pairs and (row := next(rows, None)) is not None:
-            packer.add(*row)
+            packer.add(row)
             if packer.read % _SHOW_EVERY == 0:
                 progress.update(bar, completed=len(packer))
     if not len(packer):
         raise DataError(
             f"{description}: found no usable pair among {packer.read} "
             f"(dropped: {dict(packer.dropped)}), expected at least one"
-        )
-
-
-def _report(
-    packers: Mapping[str, PairPacker],
-    prompts: Mapping[str, np.ndarray],
-    source_reports: list[SourceReport],
-) -> dict[str, Any]:
-    """Counts of all splits together, bad lines of a file included, then of each split."""
-    dropped = sum((packer.dropped for packer in packers.values()), Counter[str]())
-    noted = Counter[str]()
-    read = sum(packer.read for packer in packers.values())
-    for source in source_reports:
-        dropped += source.dropped
-        noted += source.noted
-        read += source.dropped.total()  # these never came to a packer
-    return {
-        "read": read,
-        "dropped": dict(sorted(dropped.items())),
-        "noted": dict(sorted(noted.items())),
-        "splits": {
-            split: packer.report() | {"prompts": len(np.unique(prompts[split]))}
-            for split, packer in packers.items()
-        },
-    }
-
-
-def _overlap(pairs: Mapping[str, TokenPairs], prompts: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """What of validation is in train as well.
-
-    A file is split by prompt, before it's tokenised: only prompts that truncation or words the
-    vocabulary lacks made equal are shared there. Other tasks have splits of their own.
-
-    Args:
-        pairs: of the splits 'train' and 'validation'.
-        prompts: int64[E] for each split, which prompt a pair has.
-
-    Returns:
-        The number of prompts, of all pairs of these prompts, and of pairs that are in train with
-        the same two responses.
-    """
-    shared = np.intersect1d(prompts["train"], prompts["validation"])
-    contents = {
-        split: _contents(pairs[split], ids, rows=np.flatnonzero(np.isin(ids, shared)))
-        for split, ids in prompts.items()
-    }
-    of_train = set(contents["train"])
-    return {
-        "prompts": len(shared),
-        "pairs_of_these_prompts": len(contents["validation"]),
-        "pairs": sum(content in of_train for content in contents["validation"]),
-    }
-
-
-def _contents(pairs: TokenPairs, prompts: np.ndarray, rows: np.ndarray) -> list[tuple]:
-    """Tells pairs from others, whichever response is shown first."""
-    a, b = pairs.response_a, pairs.response_b
-    return [(prompts[i], frozenset((a[i].tobytes(), b[i].tobytes()))) for i in rows]
-
-
-def _tell_overlap(prompts: int, pairs_of_these_prompts: int, pairs: int) -> None:
-    if is_first() and prompts:
-        print(
-            f"prepare: note: {prompts} prompts of validation are in train as well, with "
-            f"{pairs_of_these_prompts} pairs there, {pairs} of them the same as in train",
-            flush=True,
         )

@@ -11,13 +11,17 @@ def ids(*values):
     return np.array(values, np.int32)
 
 
+def add(packer, *tokens, choice=0, **labels):
+    packer.add(preprocessors.Example(*tokens, choice=choice, **labels))
+
+
 @pytest.fixture
 def packer():
-    return preprocessors.PairPacker(prompt_length=4, response_length=3)
+    return preprocessors.PairPacker(prompt_length=4, response_length=3, sampleable_size=50)
 
 
 def test_prompt_keeps_its_end_response_its_beginning(packer):
-    packer.add(ids(5, 6, 7, 8, 9, 1), ids(2, 3, 1), ids(4, 5, 6, 1), choice=1, true_choice=0)
+    add(packer, ids(5, 6, 7, 8, 9, 1), ids(2, 3, 1), ids(4, 5, 6, 1), choice=1, true_choice=0)
     pairs = packer.pairs()
     assert pairs.prompt.tolist() == [[7, 8, 9, 1]]
     assert pairs.response_a.tolist() == [[2, 3, 1]]  # just fits, end token included
@@ -27,7 +31,7 @@ def test_prompt_keeps_its_end_response_its_beginning(packer):
 
 
 def test_short_rows_are_padded(packer):
-    packer.add(ids(5, 1), ids(2, 1), ids(3, 1), choice=-1)
+    add(packer, ids(5, 1), ids(2, 1), ids(3, 1), choice=-1)
     pairs = packer.pairs()
     assert pairs.prompt.tolist() == [[5, 1, 0, 0]]
     assert pairs.response_a.tolist() == [[2, 1, 0]]
@@ -49,29 +53,59 @@ def test_short_rows_are_padded(packer):
 def test_pairs_that_teach_nothing_are_dropped_with_the_reason(
     packer, prompt, response_a, response_b, reason
 ):
-    packer.add(prompt, response_a, response_b, choice=0)
+    add(packer, prompt, response_a, response_b, choice=0)
     assert packer.dropped == ({reason: 1} if reason else {})
     assert len(packer) == len(packer.pairs()) == (reason is None)
     assert packer.read == 1
 
 
 def test_report_counts_only_what_is_kept(packer):
-    packer.add(ids(5, 6, 7, 8, 1), ids(2, 1), ids(2, 1), choice=0)  # identical
-    packer.add(ids(5, 6, 7, 8, 1), ids(2, 1), ids(3, 4, 5, 1), choice=0)
-    packer.add(ids(5, 6, 7, 1), ids(2, 1), ids(3, 4, 1), choice=1)  # just fits
-    assert packer.report() == {
-        "read": 3,
-        "examples": 2,
+    add(packer, ids(5, 6, 7, 8, 1), ids(2, 1), ids(2, 1))  # identical
+    add(packer, ids(5, 6, 7, 8, 1), ids(2, 1), ids(3, 4, 5, 1))
+    add(packer, ids(5, 6, 2, 1), ids(2, 1), ids(3, 4, 1), choice=1)  # just fits
+    add(packer, ids(5, 1), ids(3, 1), ids(*[4] * 9, 1), choice=-1)
+    lengths = packer.report().pop("lengths")
+    assert lengths["prompt"]["limit"] == 4 and lengths["response"]["bin_width"] == 6 / 40
+    assert [i * 8 / 40 for i, n in enumerate(lengths["prompt"]["counts"]) if n] == [2, 4, 5]
+    counts = lengths["response"]["counts"]
+    assert counts[-1] == 1 and sum(counts) == 6  # 10 tokens are beyond the last bin
+    assert {k: v for k, v in packer.report().items() if k != "lengths"} == {
+        "read": 4,
+        "examples": 3,
         "dropped": {preprocessors.IDENTICAL: 1},
-        "share_prompts_truncated": 0.5,
-        "share_responses_truncated": 0.25,
-        "mean_prompt_length": (4 + 4) / 2,
-        "mean_response_length": (2 + 3 + 2 + 3) / 4,
-        "share_choice_a": 0.5,
+        "share_prompts_truncated": 1 / 3,
+        "share_responses_truncated": 2 / 6,
+        "mean_prompt_length": (4 + 4 + 2) / 3,
+        "mean_response_length": (2 + 3 + 2 + 3 + 2 + 3) / 6,
+        "share_choice_a": 1 / 3,
+        "share_without_choice": 1 / 3,
+        "share_unknown": {"prompt": 1 / 10, "response_a": 2 / 6, "response_b": 0.0},
     }
 
 
+def test_identical_ids_of_texts_that_differ_have_a_reason_of_their_own(packer):
+    add(packer, ids(5, 1), ids(2, 1), ids(2, 1), texts_differ=True)
+    add(packer, ids(5, 1), ids(2, 1), ids(2, 1), texts_differ=False)
+    assert packer.dropped == {preprocessors.IDENTICAL_IDS: 1, preprocessors.IDENTICAL: 1}
+
+
+@pytest.mark.parametrize("inside", [ids(3, 0, 1), ids(1, 3, 1), ids(50, 1), ids(3, 60)])
+@pytest.mark.parametrize("column", range(3))
+def test_special_ids_inside_a_text_are_left_out(packer, inside, column):
+    tokens = [ids(5, 1), ids(6, 1), ids(7, 1)]
+    add(packer, *tokens)
+    add(packer, *tokens[:column], inside, *tokens[column + 1 :])
+    assert packer.dropped == {preprocessors.SPECIAL_INSIDE: 1}
+
+
+def test_the_batch_that_rows_came_in_is_not_kept(packer):
+    batch = np.array([[5, 1]] * 4, np.int32)
+    add(packer, batch[0], ids(6, 1), ids(7, 1))
+    batch[:] = 9
+    assert packer.pairs().prompt.tolist() == [[5, 1, 0, 0]]
+
+
 def test_a_choice_that_is_none_is_refused(packer):
-    packer.add(ids(5, 1), ids(2, 1), ids(3, 1), choice=0)
+    add(packer, ids(5, 1), ids(2, 1), ids(3, 1), choice=0)
     with pytest.raises(DataError, match="example 1: field 'choice': found 2"):
-        packer.add(ids(5, 1), ids(2, 1), ids(3, 1), choice=2)
+        add(packer, ids(5, 1), ids(2, 1), ids(3, 1), choice=2)

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from pagap_jax.data import sources
+from pagap_jax.data.sources.reader import validation_prompts
+from pagap_jax.data.sources.rows import DIVERGES_EARLY
 from pagap_jax.data.tickets import ticket_pairs
 from pagap_jax.data.vocabulary import byte_vocabulary, tickets_vocabulary
 from pagap_jax.errors import ConfigError, DataError
@@ -59,18 +60,18 @@ def register_user_task(vocabulary, name="user_pairs", features=None, **columns):
 
 
 def test_tickets_are_the_tokens_of_the_text(tasks, words):
-    tasks.register_tasks(words, {"train": 300, "validation": 20})
+    tasks.register_tasks(words, {"train": 300, "validation": 20}, {}, 64)
     rows = rows_of(tasks, "tickets", "train", words, seed=3)
     assert len(rows) == 300
     for row, pair in zip(rows, ticket_pairs(300, seed=3), strict=True):
         texts = (pair.prompt, pair.response_a, pair.response_b)
         for ids, text in zip(row[:3], texts, strict=True):
             assert ids.tolist() == [*words.encode(text), 1]
-        assert row[3:] == (pair.choice, pair.true_choice)
+        assert row[3:5] == (pair.choice, pair.true_choice)
 
 
 def test_tickets_vary_with_seed_and_split_alone(tasks, words):
-    tasks.register_tasks(words, {"train": 20, "validation": 20})
+    tasks.register_tasks(words, {"train": 20, "validation": 20}, {}, 64)
 
     def texts(split, seed):
         return [tuple(ids.tolist()) for ids, *_ in rows_of(tasks, "tickets", split, words, seed)]
@@ -88,15 +89,15 @@ def test_json_lines_are_split_by_prompt(tasks, tmp_path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, path, validation_share=0.25)
+    tasks.register_tasks(vocabulary, {}, {"json_lines": path}, 64, validation_share=0.25)
     found = {}
     for split in ("train", "validation"):
         rows = rows_of(tasks, "json_lines", split, vocabulary)
         found[split] = [int(vocabulary.decode(prompt.tolist()).split()[1]) for prompt, *_ in rows]
-        assert [choice for *_, choice, _ in rows] == [i % 2 for i in found[split]]
-        assert {true_choice for *_, true_choice in rows} == {-1}
+        assert [choice for *_, choice, _, _ in rows] == [i % 2 for i in found[split]]
+        assert {true_choice for *_, true_choice, _ in rows} == {-1}
     assert sorted(found["train"] + found["validation"]) == [i // 3 for i in range(180)]
-    chosen = sources.validation_prompts([line["prompt"] for line in lines], 0.25)
+    chosen = validation_prompts([line["prompt"] for line in lines], 0.25)
     assert {f"prompt {i}" for i in found["validation"]} == chosen
 
 
@@ -105,32 +106,33 @@ def test_a_file_of_one_prompt_cannot_be_split(tasks, tmp_path):
     line = {"prompt": "p", "response_a": "x", "response_b": "y", "choice": 0}
     path.write_text((json.dumps(line) + "\n") * 20)
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, path, validation_share=0.25)
-    with pytest.raises(DataError, match="split 'train': found none of the file's 1 different prom"):
+    tasks.register_tasks(vocabulary, {}, {"json_lines": path}, 64, validation_share=0.25)
+    with pytest.raises(DataError, match="split 'train': found none of the 1 different prompts"):
         rows_of(tasks, "json_lines", "train", vocabulary)
 
 
 def test_hh_transcripts_read_the_sample_and_report(tasks):
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, HH_SAMPLE, validation_share=0.0)
+    tasks.register_tasks(vocabulary, {}, {"hh_transcripts": HH_SAMPLE}, 64, validation_share=0.0)
     provider = tasks.find_task("hh_transcripts", None, vocabulary)
-    assert tasks.source_reports(provider) == []
+    assert tasks.source_reports(provider) == {}
     rows = list(tasks.read_split(provider, "train", seed=0))
     assert len(rows) == 28
     assert vocabulary.decode(rows[0][0].tolist()).endswith("Assistant:")
-    (report,) = tasks.source_reports(provider)
-    assert report.noted == {sources.DIVERGES_EARLY: 1}
+    ((report, num_pairs),) = tasks.source_reports(provider).values()
+    assert num_pairs == 28
+    assert report.noted == {DIVERGES_EARLY: 1}
 
 
 def test_registering_again_replaces(tasks, words, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("{}\n")
-    tasks.register_tasks(words, {"train": 1, "validation": 1}, path)
+    tasks.register_tasks(words, {"train": 1, "validation": 1}, {"json_lines": path}, 64)
     with pytest.raises(DataError, match="pairs.jsonl:1: found fields"):
         rows_of(tasks, "json_lines", "train", words)
-    tasks.register_tasks(words, {"train": 2, "validation": 1})
+    tasks.register_tasks(words, {"train": 2, "validation": 1}, {}, 64)
     assert len(rows_of(tasks, "tickets", "train", words)) == 2
-    with pytest.raises(ConfigError, match=r"found 'json_lines', .*set prepare\.data_file"):
+    with pytest.raises(ConfigError, match=r"found 'json_lines', .*set DATA_FILE"):
         tasks.find_task("json_lines", None, words)
 
 
@@ -146,7 +148,7 @@ def test_a_users_task_works_from_its_module(tasks, tmp_path, monkeypatch):
     rows = rows_of(tasks, "user_pairs", "train", vocabulary, module="my_tasks")
     assert [vocabulary.decode(row[2].tolist()) for row in rows] == ["f", "gh"]
     assert [row[2].tolist()[-1] for row in rows] == [1, 1]  # the end token, no padding
-    assert [row[3:] for row in rows] == [(1, -1), (0, -1)]
+    assert [row[3:] for row in rows] == [(1, -1, True), (0, -1, True)]
 
 
 def test_a_mixture_keeps_the_labels(tasks):
@@ -159,11 +161,11 @@ def test_a_mixture_keeps_the_labels(tasks):
     seqio.MixtureRegistry.add("both", ["first", "second"], default_rate=1.0)
     rows = rows_of(tasks, "both", "train", vocabulary)
     assert 2 <= len(rows) <= 4
-    assert {row[3:] for row in rows} <= {(0, 1), (1, 0)}
+    assert {row[3:5] for row in rows} <= {(0, 1), (1, 0)}
 
 
 def test_wrong_tasks_are_told_from_what_is_known(tasks, words):
-    tasks.register_tasks(words, {"train": 1, "validation": 1})
+    tasks.register_tasks(words, {"train": 1, "validation": 1}, {}, 64)
     with pytest.raises(ConfigError, match=r"found 'tikets', .*'tickets'.*did you mean 'tickets'\?"):
         tasks.find_task("tikets", None, words)
     with pytest.raises(ConfigError, match="TASK_MODULE: found 'no_such_module'"):

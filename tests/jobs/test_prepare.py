@@ -130,7 +130,7 @@ def test_settings_that_do_not_fit(tmp_path):
         prepare_tickets(tmp_path / "b", task_feature_lengths={"inputs": 21})
     with pytest.raises(DataError, match="no_such_file: found No such file"):
         prepare_file(tmp_path / "c", "no_such_file", mixture_or_task_name="json_lines")
-    with pytest.raises(DataError, match="'validation': found none of the file's 28 different pro"):
+    with pytest.raises(DataError, match="'validation': found none of the 28 different pro"):
         prepare_file(
             tmp_path / "d",
             HH_SAMPLE,

@@ -1,0 +1,142 @@
+"""A source's files to pairs, with what became of each row."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Protocol, runtime_checkable
+
+from pagap_jax.data.prompts import prompt_id
+from pagap_jax.data.sources.files import Paths, digest, expand, rows_of
+from pagap_jax.data.sources.rows import (
+    BAD_LINE,
+    BadRowError,
+    Context,
+    DroppedRowError,
+    Fields,
+    SourceReport,
+    UnreadableFormatError,
+    hashed_uniform,
+)
+from pagap_jax.errors import DataError
+from pagap_jax.records import PreferencePair
+
+IN_TRAIN = "prompt of validation that is in train as well"
+SPLIT_OFF = "of train, split off for validation by prompt"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A format of rows, with the settings that it has."""
+
+    @property
+    def recognised(self) -> str:
+        """The format in words."""
+
+    def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
+        """The files of these paths, each with its split ('train', 'validation', '' for none)."""
+
+    def pair(self, row: Fields, context: Context) -> PreferencePair:
+        """Of one row.
+
+        Raises:
+            BadRowError: the row isn't as the format says.
+            DroppedRowError: it's no pair to learn from.
+            UnreadableFormatError: the file is of another format.
+        """
+
+
+@dataclasses.dataclass
+class SourcePairs:
+    """The pairs of a source, in its order."""
+
+    pairs: list[PreferencePair]
+    report: SourceReport
+
+
+def content_digest(source: Source, paths: Paths) -> str:
+    """Tells what a source's files hold; raises DataError where one can't be read."""
+    return digest([path for path, _ in source.splits(expand(paths))])
+
+
+def read_source(
+    source: Source,
+    paths: Paths,
+    max_bad_examples: int = 0,
+    fits: Callable[[str], bool] = lambda prompt: True,
+) -> SourcePairs:
+    """Reads all files of a source.
+
+    Args:
+        source: the format.
+        paths: files, folders or patterns.
+        max_bad_examples: so many bad rows are skipped and counted; one more is an error.
+        fits: whether a prompt is within the limit of tokens.
+
+    Raises:
+        DataError: with file, line, field, what was found and what was expected.
+    """
+    found = SourcePairs([], SourceReport())
+    report = found.report
+    for path, split in source.splits(expand(paths)):
+        report.files.append(path.name)
+        for row in rows_of(path):
+            context = Context(report.read, split, report, fits)
+            report.read += 1
+            try:
+                found.pairs.append(source.pair(row.fields(), context))
+            except DroppedRowError as reason:
+                report.dropped[str(reason)] += 1
+            except UnreadableFormatError as error:
+                raise DataError(f"{row.where}: {error}") from error
+            except BadRowError as error:
+                report.dropped[BAD_LINE] += 1
+                if report.dropped[BAD_LINE] > max_bad_examples:
+                    raise DataError(
+                        f"{row.where}: {error} "
+                        f"(prepare.max_bad_examples = {max_bad_examples}: so many are skipped)"
+                    ) from error
+    report.recognised = source.recognised
+    if not found.pairs:
+        left_out = f" (left out: {dict(report.dropped)})" if report.dropped else ""
+        raise DataError(
+            f"{paths}: found no pairs in {report.read} rows{left_out}, expected at least one"
+        )
+    return found
+
+
+def divide(found: SourcePairs, validation_share: float) -> dict[str, list[PreferencePair]]:
+    """The pairs of each split: the data's own, or by prompt where they have none.
+
+    Pairs of validation whose prompt is in train as well are left out, counted: training has
+    answered what they ask.
+    """
+    splits = {pair.split for pair in found.pairs}
+    report = found.report
+    if "validation" in splits:
+        train = [pair for pair in found.pairs if pair.split != "validation"]
+        known = {prompt_id(prompt) for prompt in {pair.prompt for pair in train}}
+        kept = [pair for pair in found.pairs if pair.split == "validation"]
+        held_out = [pair for pair in kept if prompt_id(pair.prompt) not in known]
+        if len(held_out) < len(kept):
+            report.dropped[IN_TRAIN] += len(kept) - len(held_out)
+        return {"train": train, "validation": held_out}
+    chosen = validation_prompts({pair.prompt for pair in found.pairs}, validation_share)
+    divided = {
+        "train": [pair for pair in found.pairs if pair.prompt not in chosen],
+        "validation": [pair for pair in found.pairs if pair.prompt in chosen],
+    }
+    if "train" in splits and divided["validation"]:
+        report.noted[SPLIT_OFF] += len(divided["validation"])
+    return divided
+
+
+def validation_prompts(prompts: Iterable[str], share: float) -> set[str]:
+    """The prompts whose pairs, all of them, are for validation; the others' are for training.
+
+    Were a prompt on both sides, validation would ask what training has answered. Each prompt is
+    drawn by itself, so that what else is in a file moves none to the other side; but of a few
+    prompts, none of them drawn, the one that came closest is taken.
+    """
+    drawn = {prompt: hashed_uniform("validation", prompt_id(prompt)) for prompt in prompts}
+    limit = max(share, min(drawn.values(), default=0.0)) if share > 0 else -1.0
+    return {prompt for prompt, number in drawn.items() if number <= limit}

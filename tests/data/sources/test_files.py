@@ -1,0 +1,150 @@
+"""From files to rows: every container, and what is said about a broken one."""
+
+import csv
+import gzip
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from pagap_jax.data.sources import files
+from pagap_jax.data.sources.rows import BadRowError
+from pagap_jax.errors import DataError
+
+ROWS = [{"prompt": f"p {i} é", "chosen": "a\nb", "rejected": f"{i}"} for i in range(5)]
+
+
+def fields(path):
+    return [row.fields() for row in files.rows_of(path)]
+
+
+def write(path, rows=ROWS):
+    """In the format that the name says."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".zst":
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as file:
+            file.write(lines)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(lines))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        path.write_bytes(lines)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.gz", "a.jsonl.zst"])
+def test_every_container_gives_the_same_rows(tmp_path, name):
+    assert fields(write(tmp_path / name)) == ROWS
+
+
+def test_what_is_packed_is_told_by_its_bytes(tmp_path):
+    path = write(tmp_path / "a.gz").rename(tmp_path / "pairs.jsonl")
+    assert fields(path) == ROWS
+    path = write(tmp_path / "a.parquet").rename(tmp_path / "without_a_suffix")
+    assert fields(path) == ROWS
+
+
+def test_rows_say_where_they_are(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"a": 1}\n\n{"a": 2}\n')
+    assert [row.where for row in files.rows_of(path)] == [f"{path}:2", f"{path}:4"]
+    array = write(tmp_path / "a.json")
+    assert [row.where for row in files.rows_of(array)][-1] == f"{array}: item 5"
+    table = write(tmp_path / "a.csv")  # cells with line breaks: the line a row ends on
+    assert [row.where for row in files.rows_of(table)][1] == f"{table}:5"
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 1000])
+def test_an_array_is_read_piece_by_piece(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(files, "_CHUNK", size)
+    rows = [*ROWS, {"a": [1, {"b": "]"}], "c": "}, {"}, {}]
+    for indent in (None, 2):
+        path = tmp_path / "a.json"
+        path.write_text(f"\ufeff [{','.join(json.dumps(row, indent=indent) for row in rows)} ] ")
+        assert fields(path) == rows
+    path.write_text("[]")
+    assert fields(path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"a": 1}', r"item 2: found '', expected a JSON object, and '\]' after the last"),
+        ('[{"a": 1}, {"a": ', "item 2: found ', {\"a\": ', expected a JSON object"),
+        ('[{"a": 1} {"a": 2}]', "item 2: found ' {\"a\": 2}\\]', expected a JSON object"),
+        ("[" * 10**5, "item 1: found .*expected a JSON object"),
+    ],
+)
+def test_an_array_that_is_cut_or_broken(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=f"a.json: {message}"):
+        fields(path)
+
+
+def test_items_that_are_no_rows(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1}, 7, {"a": 1, "a": 2},\n{"a": 3}]')
+    rows = list(files.rows_of(path))
+    assert [rows[0].fields(), rows[3].fields()] == [{"a": 1}, {"a": 3}]
+    with pytest.raises(BadRowError, match="found 7, expected a JSON object"):
+        rows[1].fields()
+    with pytest.raises(BadRowError, match=r"found the keys \['a'\] more than once"):
+        rows[2].fields()
+
+
+def test_a_line_without_an_end_is_not_held_in_memory(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"{}\n")
+        for _ in range(40):
+            file.write(bytes(2**20))
+    with pytest.raises(DataError, match=r"a.jsonl.gz:2: found a line of over 16,777,216 bytes"):
+        fields(path)
+
+
+def test_broken_tables_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n3\n4,5,6\n")
+    rows = list(files.rows_of(path))
+    assert rows[0].fields() == {"a": "1", "b": "2"}
+    for row, cells in ((rows[1], 1), (rows[2], 3)):
+        with pytest.raises(BadRowError, match=f"found {cells} cells"):
+            row.fields()
+    path.write_bytes(b"a,b\n1,\xff\n")
+    with pytest.raises(DataError, match="a.csv: found .*, expected UTF-8"):
+        fields(path)
+    path.write_text('a,b\n1,"2"x\n')
+    with pytest.raises(DataError, match="a.csv: after line 1: found .*, expected CSV"):
+        fields(path)
+    table = write(tmp_path / "a.parquet")
+    table.write_bytes(table.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"a.parquet: after row 0: found .*, expected parquet"):
+        fields(table)
+    packed = write(tmp_path / "a.jsonl.zst")
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"a.jsonl.zst: found "):
+        fields(packed)
+
+
+def test_paths_patterns_and_several(tmp_path):
+    for name in ("b2.json", "b1.json", "c.json"):
+        write(tmp_path / name)
+    found = files.expand(str(tmp_path / "b*.json"))
+    assert [path.name for path in found] == ["b1.json", "b2.json"]
+    several = [tmp_path / "c.json", str(tmp_path / "b*.json")]
+    assert [path.name for path in files.expand(several)] == ["c.json", "b1.json", "b2.json"]
+    with pytest.raises(DataError, match=r"x\*: found No such file .*expected a file that matches"):
+        files.expand(str(tmp_path / "x*"))
+    with pytest.raises(DataError, match="found no files"):
+        files.expand([])
+    assert files.digest(found) != files.digest(found[:1])
