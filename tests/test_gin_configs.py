@@ -25,6 +25,7 @@ FOLDERS = {
                  "GOLDEN_PAIRS_DIR", "STREAM_DIR", "ONLINE_CHECKPOINT_DIR",
                  "OFFLINE_CHECKPOINT_DIR", "INITIAL_CHECKPOINT_PATH", "MODEL_CHECKPOINT_PATH")
 }  # fmt: skip
+OF_TASKS = ("SUMMARIZATION_FILES", "HH_DIR", "ARENA_FILES")  # of the paper's studies
 # What the header of a job's gin file requires beside folders, as `--gin.NAME=`.
 REQUIRED = {
     "SEED": "0", "TRAIN_STEPS": "100", "LEARNING_RATE": "1e-4", "MODEL": "%POLICY_MODEL",
@@ -109,7 +110,7 @@ def test_a_file_for_several_jobs_parses_with_one(path):
 @functools.cache
 def planned(path):
     """The stages of a study."""
-    required = header_requires([path]) & {"DATA_FILE", "SFT_DATA_FILE"}
+    required = header_requires([path]) & {"DATA_FILE", "MIXTURE_OR_TASK_NAME", *OF_TASKS}
     given = {"STUDY_DIR": "/study", **dict.fromkeys(required, "pairs.jsonl")}
     parse(load_job("study"), [path], [f"{name}={value!r}" for name, value in given.items()])
     return gin.get_bindings("study")["plan"].stages()

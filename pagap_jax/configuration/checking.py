@@ -107,8 +107,9 @@ class Checked:
         if any(leaf is _UNDEFINED for leaf in leaves(value)):
             return
         if any(leaf is registry.REQUIRED for leaf in leaves(value)):
-            wanted = source.key if source.value == Macro("gin.REQUIRED") else statement.key
-            self._note_missing(wanted, f"{source.origin}: {wanted} is required")
+            wanted = list(self._required_in(statement)) or [source]
+            for lacking in wanted:
+                self._note_missing(lacking.key, f"{lacking.origin}: {lacking.key} is required")
             return
         annotation = configurable.hints.get(parameter, Any)
         if not fits(value, annotation):
@@ -139,6 +140,15 @@ class Checked:
         while isinstance(statement.value, Macro) and statement.value.name in self.macros:
             statement = self.macros[statement.value.name]
         return statement
+
+    def _required_in(self, statement: Statement) -> Iterator[Statement]:
+        """The macros in a value that a file leaves to its user, however deep in dictionaries."""
+        if statement.value == Macro("gin.REQUIRED"):
+            yield statement
+            return
+        for name in _macro_names(statement.value):
+            if name in self.macros:
+                yield from self._required_in(self.macros[name])
 
     def _note_macros(self, value: Any) -> None:
         for name in _macro_names(value):

@@ -2,14 +2,17 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # takes a second
+    from matplotlib.figure import Figure
 
 LENGTHS_FILE = "lengths.png"
 
 
-def lengths_picture(report: Mapping[str, Any]) -> bytes:
-    """PNG of a panel for prompts and one for responses, from a prepare job's report."""
-    from matplotlib.figure import Figure  # takes a second
+def draw_lengths(report: Mapping[str, Any]) -> "Figure":
+    """A panel for prompts and one for responses, from a prepare job's report."""
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 2.2), layout="constrained")
     splits = report["splits"].values()
@@ -20,9 +23,18 @@ def lengths_picture(report: Mapping[str, Any]) -> bytes:
         starts = [width * i for i in range(len(counts))]
         axes.bar(starts, counts, width, align="edge", color="#4477aa")
         axes.axvline(limit, color="#cc3311", linestyle="--", label=f"cut at {limit}")
-        axes.set(xlabel=f"tokens of a {name}", ylabel="pairs" if name == "prompt" else "responses")
+        axes.set(
+            xlabel=f"tokens of a {name} (last bar: or more)",
+            ylabel="pairs" if name == "prompt" else "responses",
+        )
         axes.legend(frameon=False, fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def lengths_picture(report: Mapping[str, Any]) -> bytes:
+    """The same as PNG."""
+    figure = draw_lengths(report)
     content = io.BytesIO()
     # Without the date and the version, so that the same data give the same bytes.
     figure.savefig(content, format="png", dpi=120, metadata={"Software": None})

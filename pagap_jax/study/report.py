@@ -191,6 +191,8 @@ def _details(context: Context) -> Iterator[str]:
         yield page.figure(svg, _VALIDATION, "narrow", context.command)
     yield page.subheading("Gates")
     yield report_stages.gates(context.gates)
+    yield page.subheading("What was read")
+    yield from report_stages.what_was_read(context.data)
     yield page.subheading("Data")
     yield report_stages.data(context.data)
     yield page.subheading("Where this differs from the paper")

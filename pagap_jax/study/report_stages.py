@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pagap_jax.data.length_picture import draw_lengths
+from pagap_jax.study import drawing
 from pagap_jax.study import report_page as page
 from pagap_jax.study.context import Gate
 
@@ -18,9 +20,46 @@ def gates(entries: Sequence[Gate]) -> str:
     return page.table(caption, headers, rows, text_columns=(2, 3), cell_kinds=kinds)
 
 
+def what_was_read(entries: Mapping) -> Iterator[str]:
+    """Of each data set that the first seed prepared: sources, what was left out, lengths.
+
+    Args:
+        entries: results of stages by seed; other seeds' data sets differ in the made-up task alone.
+    """
+    of_seed: Mapping = next(iter(entries.values()), {})
+    for stage in ("pairs", "sft_pairs"):
+        found = of_seed.get(stage, {})
+        if "splits" not in found:
+            continue
+        rows = [
+            (
+                name,
+                ", ".join(one["files"]),
+                one["recognised"],
+                f"{one['rows']:,}",
+                f"{one['pairs']:,}",
+            )
+            for name, one in found.get("sources", {}).items()
+        ]
+        if rows:
+            headers = ("source", "files", "recognised as", "rows", "pairs handed on")
+            yield page.table(f"Files read for '{stage}'.", headers, rows, text_columns=(1, 2))
+        reasons = [
+            (reason, what, f"{number:,}")
+            for what in ("dropped", "noted")
+            for reason, number in found.get(what, {}).items()
+        ]
+        caption = f"Pairs of '{stage}' that were left out, or kept with a note."
+        yield page.table(caption, ("reason", "what became of it", "pairs"), reasons, (1,))
+        if "lengths" in found["splits"].get("train", {}):
+            drawn = draw_lengths(found)
+            svg = drawing.inline_svg(drawn, f"lengths-{stage}", "Lengths of prompts and responses")
+            yield page.figure(svg, f"Lengths in '{stage}' before anything was cut.", "narrow", "")
+
+
 def data(entries: Mapping) -> str:
     """What became of the data: nested counts and rates, one line each."""
-    caption = "What was read, what was dropped and why, and how much was cut off."
+    caption = "Counts and rates of each stage that made data or judged them."
     return page.table(caption, ("data", "value"), list(_flattened(entries)))
 
 
@@ -29,6 +68,8 @@ def _flattened(entries: Mapping, above: str = "") -> Iterator[tuple[str, str]]:
         name = f"{above} › {key}" if above else str(key)
         if isinstance(value, Mapping):
             yield from _flattened(value, name)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            continue  # drawn or listed above
         elif isinstance(value, float):
             yield name, f"{value:.4g}"
         elif isinstance(value, int) and not isinstance(value, bool):

@@ -165,7 +165,7 @@ def place_of(plan: Plan, seed: int, stage: str) -> Path:
 
 def data_of(plan: Plan) -> Mapping[str, Any]:
     """What became of the data, and how good the preference models are."""
-    stages = ("pairs", "golden", "d_golden", "proxy")
+    stages = ("pairs", *["sft_pairs"] * bool(plan.sft_data), "golden", "d_golden", "proxy")
     return {
         f"seed {seed}": {
             stage: {k: v for k, v in (read_result(place) or {}).items() if k != "validation"}

@@ -1,13 +1,22 @@
 """Special tokens in texts, for a vocabulary as T5's: pieces, control ids, 100 sentinels."""
 
 import io
+import json
 import random
 
 import pytest
 import sentencepiece
 
-from pagap_jax.data.special_text import SpecialText
-from pagap_jax.data.vocabulary import byte_vocabulary, sampleable_size, sentencepiece_vocabulary
+from pagap_jax.data.composer import compose_preference_input
+from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.data.special_text import SPELLED_OUT, SpecialText
+from pagap_jax.data.vocabulary import (
+    byte_vocabulary,
+    sampleable_size,
+    sentencepiece_vocabulary,
+    special_ids,
+)
+from pagap_jax.jobs.prepare import prepare
 
 FULL_WIDTH = "\uff1cextra_id_1\uff1e"
 
@@ -63,3 +72,48 @@ def test_other_texts_stay_as_they_are(vocabulary, text):
 
 def test_bytes_have_no_special_texts():
     assert SpecialText(byte_vocabulary()).spelled_out("<extra_id_1>") == "<extra_id_1>"
+
+
+def test_from_a_text_to_a_judge_s_input(vocabulary, tmp_path):
+    """Every special id is where it belongs, and nowhere else."""
+    markers = special_ids(vocabulary)
+    rows = [
+        {"prompt": f"p {i} <extra_id_0>", "response_a": "r </s>", "response_b": b, "choice": 1}
+        for i, b in enumerate(["<extra_id_1> b", f"b {FULL_WIDTH}", "b" * 90, "b"] * 8)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = prepare(
+        model_dir=str(tmp_path / "pairs"),
+        mixture_or_task_name="preferences",
+        vocabulary=vocabulary,
+        task_feature_lengths={"inputs": 32, "targets": 16},
+        seed=0,
+        num_train=None,
+        num_validation=None,
+        data_file=str(path),
+    )
+    assert (report["dropped"], report["noted"]) == ({}, {SPELLED_OUT: 32})
+    pairs = read_token_pairs(tmp_path / "pairs", "train")
+    composed = compose_preference_input(
+        *(pairs.prompt, pairs.response_a, pairs.response_b),
+        length=66,
+        marker_a=markers.marker_a,
+        marker_b=markers.marker_b,
+    )
+    for row, (tokens, a, b) in enumerate(
+        zip(composed.tokens, pairs.response_a, pairs.response_b, strict=True)
+    ):
+        tokens = tokens[tokens > 0].tolist()
+        first, second = (tokens.index(m) for m in (markers.marker_a, markers.marker_b))
+        ends = [i for i, token in enumerate(tokens) if token == 1]
+        # The prompt's end before the first marker, a's before the second; b's is the last token,
+        # unless b was cut to 16 tokens.
+        expected = [first - 1, second - 1] + [len(tokens) - 1] * (1 in b)
+        assert ends == expected and (1 in a), row
+        others = [i for i, token in enumerate(tokens) if token >= sampleable_size(vocabulary)]
+        assert others == [first, second], row
+        assert tokens[second + 1 :] == b[b > 0].tolist()
+        texts = [vocabulary.decode(tokens[i:j]) for i, j in ((0, first), (first + 1, second))]
+        assert texts[1] == "r </s>" and texts[0].endswith("< extra_id_0>")
+    assert any(1 not in b for b in pairs.response_b)

@@ -184,3 +184,25 @@ def test_a_users_task_that_lacks_something(tasks):
         rows_of(tasks, "user_pairs", "train", vocabulary)
     with pytest.raises(ConfigError, match=r"found splits \['train'\], expected 'validation'"):
         rows_of(tasks, "user_pairs", "validation", vocabulary)
+
+
+def test_pooled_gives_every_pair_of_all_once_and_tokens_alike(tasks, tmp_path):
+    """π_sft is trained on all tasks (App. C); a task's own prompts must be the same ids there."""
+    vocabulary = byte_vocabulary()
+    path = tmp_path / "pairs.jsonl"
+    lines = [{"prompt": f"p {i}", "chosen": f"{i}", "rejected": "no"} for i in range(300)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files = {"preferences": path, "hh_transcripts": HH_SAMPLE}
+    tasks.register_tasks(vocabulary, {}, files, 4096, validation_share=0.2)
+    for split in ("train", "validation"):
+        pooled = rows_of(tasks, "pooled", split, vocabulary)
+        alone = [row for name in files for row in rows_of(tasks, name, split, vocabulary)]
+        same = [
+            sorted((*map(bytes, row[:3]), *row[3:]) for row in rows) for rows in (pooled, alone)
+        ]
+        assert same[0] == same[1]
+        assert len(pooled) > 20 or split == "validation"
+    # In shares of their sizes from the beginning, so that a limit on pairs keeps the mixture.
+    first = rows_of(tasks, "pooled", "train", vocabulary)[:150]
+    share = sum(b"Human" in vocabulary.decode(row.prompt.tolist()).encode() for row in first) / 150
+    assert 0.02 < share < 0.2  # 28 of 328

@@ -190,7 +190,8 @@ def test_names_do_not_change_when_seeds_are_added(tmp_path):
 )
 def test_the_study_s_own_slices_hold_where_none_is_given(given, found, capsys):
     words = ["study", "--gin_file=gin_configs/studies/summarization.gin"]
-    words += ["--gin.STUDY_DIR='/mnt/b/s'", "--gin.DATA_FILE='/d'", "--gin.SFT_DATA_FILE='/s'"]
+    of_tasks = ("SUMMARIZATION_FILES", "HH_DIR", "ARENA_FILES")
+    words += ["--gin.STUDY_DIR='/mnt/b/s'", *(f"--gin.{name}='/d'" for name in of_tasks)]
     assert main(["print", *given, "--", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     for kind, name in found.items():
@@ -233,5 +234,5 @@ def test_what_does_not_fit_is_refused(capsys, arguments, message):
 
 
 def test_a_study_is_read_as_pagap_reads_it():
-    with pytest.raises(ConfigError, match="Plan.data is required"):
+    with pytest.raises(ConfigError, match="DATA_FILE is required: give --gin.DATA_FILE="):
         read_study(["study", "--gin_file=studies/tiny_jsonl.gin"])

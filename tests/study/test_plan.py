@@ -133,7 +133,7 @@ def count(shared=9, sizes=0, sampled=0, references=1, runs=0, stream=0):
     return shared + 2 * sizes + sampled + references + 2 * runs + stream
 
 
-TINY_RUNS = 2 + 9 + 3 + 1 + 2 + 2 + 2 + 2 + 4 + 2 * 4
+TINY_RUNS = 2 + 9 + 3 + 1 + 2 + 2 + 2 + 2 + 4 + 2 * 3
 EVERYTHING = dict(sizes=2, sampled=3, references=1 + 1 + 3 + 1 + 2 * 2, stream=1)
 PAPER_RUNS = (
     1 + 9 + 9 + 1 + 3 + 9 + 9 + 7 + 2 * 19
@@ -155,10 +155,10 @@ COUNTS = {
 @pytest.mark.parametrize("path", COUNTS)
 def test_stages_of_every_study_are_counted(path):
     known = {"STUDY_DIR": "'/study'"}
-    if "jsonl" in path or "tiny" not in path and "test" not in path:
+    if "jsonl" in path:
         known["DATA_FILE"] = "'a'"
-    if len(known) == 2 and "jsonl" not in path:
-        known["SFT_DATA_FILE"] = "'b'"
+    elif "tiny" not in path and "test" not in path:
+        known |= dict.fromkeys(("SUMMARIZATION_FILES", "HH_DIR", "ARENA_FILES"), "'a'")
     bindings = [f"{name}={value}" for name, value in known.items()]
     parse(load_job("study"), [path], bindings)
     stages = gin.get_bindings("study")["plan"].stages()
@@ -170,7 +170,7 @@ def test_stages_of_every_study_are_counted(path):
 
 def test_the_paper_sweeps_nine_trajectories():
     """4k steps are the beginning of 20k: run once, and counted once (§4)."""
-    bindings = ["STUDY_DIR='/s'", "DATA_FILE='a'", "SFT_DATA_FILE='b'"]
+    bindings = ["STUDY_DIR='/s'", "SUMMARIZATION_FILES='a'", "HH_DIR='b'", "ARENA_FILES='c'"]
     parse(load_job("study"), ["studies/summarization.gin"], bindings)
     settings = gin.get_bindings("study")["plan"].sweeps["offline"]
     assert {s["TRAIN_STEPS"] for s in settings} == {20000}

@@ -101,7 +101,7 @@ def _winner(row: Fields) -> int | str:
         name = field(row, "winner")
         if name is None:
             raise DroppedRowError(NULL)
-        if name not in _WINNERS:
+        if not isinstance(name, str) or name not in _WINNERS:
             raise BadRowError(
                 f"field 'winner': found {shown(name)}, expected one of {list(_WINNERS)}"
             )

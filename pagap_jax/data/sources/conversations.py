@@ -92,7 +92,7 @@ def _turn(message: dict[str, Any], where: str) -> Turn:
     role = message.get("role", message.get("from"))
     if role in _TOOL_ROLES:
         raise DroppedRowError(TOOLS)
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise BadRowError(f"{where}: found role {shown(role)}, expected one of {sorted(_ROLES)}")
     if "content" not in message and "value" not in message:
         raise BadRowError(f"{where}: found fields {sorted(message)}, expected 'content' or 'value'")

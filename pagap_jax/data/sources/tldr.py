@@ -83,9 +83,9 @@ class SummarizeFromFeedback:
         if info.get("article") is not None:
             raise DroppedRowError(NEWS)
         label = choice(row)
-        of_row = row.get("split") or "train"
+        of_row = text(row, "split") if row.get("split") is not None else "train"
         if of_row not in ("train", *self.validation_splits):
-            raise DroppedRowError(f"{OTHER_SPLIT}: {of_row}")
+            raise DroppedRowError(f"{OTHER_SPLIT}: {shown(of_row)}")
         a, b = (_summary(one, f"field 'summaries'[{i}]") for i, one in enumerate(summaries))
         split = "train" if of_row == "train" else "validation"
         return PreferencePair(_prompt(info, context), a, b, label, split=split)

@@ -34,7 +34,9 @@ def hh_rlhf(tmp_path):
 
 
 def questions(found, split):
-    return [p.prompt.splitlines()[0].removeprefix("Human: ") for p in found.pairs if p.split == split]
+    return [
+        p.prompt.splitlines()[0].removeprefix("Human: ") for p in found.pairs if p.split == split
+    ]
 
 
 def test_helpful_pools_its_parts(hh_rlhf):

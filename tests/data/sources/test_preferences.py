@@ -190,7 +190,12 @@ FOREIGN = {
         [PLAIN],
     ),
     "Nectar": (
-        [{"prompt": "p", "answers": [{"answer": a, "rank": r} for a, r in (("bad", 7.0), ("good", 1.0))]}],
+        [
+            {
+                "prompt": "p",
+                "answers": [{"answer": a, "rank": r} for a, r in (("bad", 7.0), ("good", 1.0))],
+            }
+        ],
         [PLAIN],
     ),
     "PKU-SafeRLHF": (

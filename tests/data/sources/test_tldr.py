@@ -51,9 +51,11 @@ def test_splits_are_the_data_s_own(read):
     rows = [row(f"post {i}", split) for i, split in enumerate(["train", "valid1", "valid2", "x"])]
     found = read(TLDR, rows)
     assert [pair.split for pair in found.pairs] == ["train", "validation", "validation"]
-    assert found.report.dropped == {f"{tldr.OTHER_SPLIT}: x": 1}
+    assert found.report.dropped == {f"{tldr.OTHER_SPLIT}: 'x'": 1}
     found = read(TLDR, rows, validation_splits=("valid1",))
-    assert found.report.dropped == {f"{tldr.OTHER_SPLIT}: {split}": 1 for split in ("valid2", "x")}
+    assert found.report.dropped == {
+        f"{tldr.OTHER_SPLIT}: {split!r}": 1 for split in ("valid2", "x")
+    }
 
 
 def test_a_prompt_of_validation_is_not_in_train(read):
