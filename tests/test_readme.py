@@ -8,7 +8,8 @@ import pytest
 
 from pagap_jax.aot.command import configure
 from pagap_jax.configuration import job_usage, load_job, parse, parse_command_line, usage
-from pagap_jax.errors import ConfigError
+from pagap_jax.data.show import run_command as main_of_show
+from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.jobs import JOBS
 from pagap_jax.main import main
 from pagap_jax.study.command import run_command as main_of_report
@@ -43,6 +44,9 @@ def test_command_is_understood(words, monkeypatch, tmp_path):
     elif arguments[0] == "report":
         with pytest.raises(ConfigError, match="no study.json"):  # the demo wasn't run here
             main_of_report([str(tmp_path), *arguments[2:]])
+    elif arguments[0] == "show":
+        with pytest.raises(DataError, match="found no pairs.json"):
+            main_of_show([str(tmp_path), *arguments[2:]])
     elif arguments[-1] == "--help":
         assert (usage() if len(arguments) == 1 else job_usage(arguments[0])).strip()
     else:

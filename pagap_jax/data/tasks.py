@@ -151,9 +151,7 @@ def register_tasks(
         validation_share: of the prompts of data without splits, chosen by a hash of their text.
         max_bad_examples: so many bad rows of each source are skipped.
     """
-    seqio.MixtureRegistry.remove(POOLED)
-    for name in (TICKETS, *SOURCES):
-        seqio.TaskRegistry.remove(name)
+    remove_tasks()
     _register(TICKETS, TicketsDataSource(num_ticket_pairs), vocabulary)
     for name, paths in files.items():
         settings = (vocabulary, prompt_length, validation_share, max_bad_examples)
@@ -165,6 +163,13 @@ def register_tasks(
         # In shares of their sizes, so that the first pairs are of all tasks.
         rates = [(name, _num_pairs) for name in files]
         seqio.MixtureRegistry.add(POOLED, rates, sample_fn=every_pair)
+
+
+def remove_tasks() -> None:
+    """Takes the built-in tasks away again, and what they have read out of memory."""
+    seqio.MixtureRegistry.remove(POOLED)
+    for name in (TICKETS, *SOURCES):
+        seqio.TaskRegistry.remove(name)
 
 
 def _num_pairs(task: seqio.Task) -> float:

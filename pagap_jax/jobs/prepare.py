@@ -24,7 +24,8 @@ from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.sources.files import Paths
 from pagap_jax.data.sources.reader import content_digest
 from pagap_jax.data.sources.registry import SOURCES
-from pagap_jax.data.stored import is_complete, write_token_pairs
+from pagap_jax.data.sources.rows import SourceReport
+from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.data.vocabulary import sampleable_size
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically
@@ -54,16 +55,13 @@ def prepare(
 
     Args:
         model_dir: folder of the data set.
-        mixture_or_task_name: 'tickets', a source of data/sources/registry.py, 'pooled' for all that
-            have files, or a registered seqio name.
+        mixture_or_task_name: 'tickets', a source of docs/data.md, 'pooled', or a seqio name.
         vocabulary: a seqio vocabulary, for prompts and responses alike.
         task_feature_lengths: tokens of a prompt and of a response: {'inputs': P, 'targets': R}.
         seed: of the built-in task's data.
-        num_train: pairs kept at most; None for all that the task has.
-        num_validation: the same of the validation split.
+        num_train, num_validation: pairs kept at most of a split; None for all that there are.
         mixture_or_task_module: imported first; registers a user's own tasks.
-        data_file: of the source: a file, a folder, a pattern, or several; or those of several
-            sources by their names.
+        data_file: files, folders or patterns of the source, or those of several by their names.
         validation_share: of the prompts of data without splits, split off with all of their pairs.
         max_bad_examples: so many bad rows of each source are skipped and counted.
         config_text: the whole configuration, places left out.
@@ -74,10 +72,9 @@ def prepare(
     """
     # The file's content belongs to what the data set was made from, like the settings.
     files = _files_by_source(data_file, mixture_or_task_name)
-    contents = [
-        f"content of {name} = {content_digest(SOURCES[name](), files[name])}\n" for name in files
-    ]
-    with RunDirectory(model_dir, "prepare", config_text + "".join(contents)) as run:
+    contents = {name: content_digest(SOURCES[name](), paths) for name, paths in files.items()}
+    config_text += "".join(f"content of {name} = {found}\n" for name, found in contents.items())
+    with RunDirectory(model_dir, "prepare", config_text) as run:
         if (done := run.result()) is not None:
             return done
         from pagap_jax.data import tasks  # brings seqio and TensorFlow, which take seconds
@@ -85,27 +82,43 @@ def prepare(
         wanted = {"train": num_train, "validation": num_validation}
         num_tickets = _num_tickets(wanted, is_asked_for=mixture_or_task_name == tasks.TICKETS)
         packers = {split: _packer(task_feature_lengths, vocabulary) for split in wanted}
-        length = task_feature_lengths["inputs"]
-        tasks.register_tasks(
-            vocabulary, num_tickets, files, length, validation_share, max_bad_examples
-        )
+        limits = (task_feature_lengths["inputs"], validation_share, max_bad_examples)
+        tasks.register_tasks(vocabulary, num_tickets, files, *limits)
         provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
         start = time.monotonic()
         for split, num_pairs in wanted.items():
             rows = tasks.read_split(provider, split, seed)
             _fill(packers[split], rows, num_pairs, f"{mixture_or_task_name}: {split}")
         sources = tasks.source_reports(provider)
-        reports = {split: packer.report() for split, packer in packers.items()}
-        pairs = {split: packer.pairs() for split, packer in packers.items()}
-        del provider, packers  # the texts and the rows, of which the columns are copies
-        prompts = {s: prompt_ids(decoded(p.prompt, vocabulary)) for s, p in pairs.items()}
-        report = prepared.report(reports, pairs, prompts, sources)
-        if is_first() and not is_complete(run.path):  # killed after the data set, before the result
-            write_token_pairs(run.path, pairs, vocabulary, report)
-            write_atomically(os.path.join(run.path, LENGTHS_FILE), lengths_picture(report))
+        tasks.remove_tasks()
+        del provider, rows  # and with them all texts
+        pairs, report = _packed(packers, sources, vocabulary)
         if is_first():
+            _write(run.path, pairs, vocabulary, report)
             print(prepared.told(report, time.monotonic() - start), flush=True)
         return run.finish(report)
+
+
+def _packed(
+    packers: dict[str, PairPacker],
+    sources: Mapping[str, tuple[SourceReport, int]],
+    vocabulary: Any,
+) -> tuple[dict[str, TokenPairs], dict[str, Any]]:
+    """The pairs of each split, and the job's report; empties `packers`, which are as large."""
+    reports, pairs = {}, {}
+    for split in list(packers):
+        packer = packers.pop(split)
+        reports[split], pairs[split] = packer.report(), packer.pairs()
+    prompts = {split: prompt_ids(decoded(p.prompt, vocabulary)) for split, p in pairs.items()}
+    return pairs, prepared.report(reports, pairs, prompts, sources)
+
+
+def _write(
+    path: os.PathLike, pairs: Mapping[str, TokenPairs], vocabulary: Any, report: dict[str, Any]
+) -> None:
+    write_atomically(os.path.join(path, LENGTHS_FILE), lengths_picture(report))
+    if not is_complete(path):  # a run that was killed before its result may have written it
+        write_token_pairs(path, pairs, vocabulary, report)
 
 
 def _files_by_source(data_file: Paths | Mapping[str, Paths] | None, task: str) -> dict[str, Paths]:

@@ -75,10 +75,10 @@ def trace(job, batch_size, size="large", **settings):
     return count_flops(traced.jaxpr.jaxpr, 128), Counts(model, batch_size, 1024, 2, 128)
 
 
-@pytest.mark.parametrize("scan_layers", [True, False])
-def test_an_offline_step_is_four_forward_passes(scan_layers):
+@pytest.mark.parametrize(("size", "scan_layers"), [("large", True), ("small", False)])
+def test_an_offline_step_is_four_forward_passes(size, scan_layers):
     """The policy's, twice that backward, the reference's; and logits once more (by chunks)."""
-    found, counts = trace("align", 32, scan_layers=scan_layers)
+    found, counts = trace("align", 32, size, scan_layers=scan_layers)
     again = 2 * 32 * 2 * 128 * counts.config.emb_dim * counts.config.vocab_size
     assert found == pytest.approx(4 * counts.forward() + again, rel=0.01)
 

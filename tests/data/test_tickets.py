@@ -34,7 +34,7 @@ PLACES = 0.5 + 0.5  # the fault follows its item, the facts are in order
 
 @pytest.fixture(scope="module")
 def pairs() -> list[PreferencePair]:
-    return ticket_pairs(16_000, seed=0)
+    return ticket_pairs(8_000, seed=0)
 
 
 @pytest.fixture(scope="module")

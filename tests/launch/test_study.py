@@ -189,7 +189,7 @@ def test_names_do_not_change_when_seeds_are_added(tmp_path):
     ],
 )
 def test_the_study_s_own_slices_hold_where_none_is_given(given, found, capsys):
-    words = ["study", "--gin_file=gin_configs/studies/summarization.gin"]
+    words = ["study", "--gin_file=gin_configs/studies/harmlessness.gin"]
     of_tasks = ("SUMMARIZATION_FILES", "HH_DIR", "ARENA_FILES")
     words += ["--gin.STUDY_DIR='/mnt/b/s'", *(f"--gin.{name}='/d'" for name in of_tasks)]
     assert main(["print", *given, "--", *words]) == 0

@@ -122,7 +122,6 @@ def test_again_skips_everything_and_changes_nothing(study):
 KILLS = [
     (Fault("saving", "seed_0/sft", 4), 42, 2),  # this worker alone, the other is at something else
     (Fault("flushed", f"seed_0/{toy.ONLINE}", 8, group=True), -9, 1),
-    (Fault("finishing", f"rows/{toy.ONLINE}", group=True), -9, 1),
 ]
 
 
