@@ -116,9 +116,10 @@ def _packed(
 def _write(
     path: os.PathLike, pairs: Mapping[str, TokenPairs], vocabulary: Any, report: dict[str, Any]
 ) -> None:
+    if is_complete(path):  # written before a kill that left no result
+        return
     write_atomically(os.path.join(path, LENGTHS_FILE), lengths_picture(report))
-    if not is_complete(path):  # a run that was killed before its result may have written it
-        write_token_pairs(path, pairs, vocabulary, report)
+    write_token_pairs(path, pairs, vocabulary, report)
 
 
 def _files_by_source(data_file: Paths | Mapping[str, Paths] | None, task: str) -> dict[str, Paths]:
