@@ -1,6 +1,8 @@
 """Progress bars with the time left, on stderr and only where somebody looks at it."""
 
 import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -13,6 +15,19 @@ from rich.progress import (
 )
 
 from pagap_jax.processes import is_first
+
+_SHOW_EVERY = 256  # things between two updates
+T = TypeVar("T")
+
+
+def with_progress(things: Iterable[T], description: str) -> Iterator[T]:
+    """The same things, with a bar that counts them; of how many isn't known."""
+    with progress_bar() as progress:
+        bar = progress.add_task(description, total=None, note="")
+        for number, thing in enumerate(things):
+            if number % _SHOW_EVERY == 0:
+                progress.update(bar, completed=number)
+            yield thing
 
 
 def progress_bar() -> Progress:

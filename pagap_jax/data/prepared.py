@@ -6,24 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from pagap_jax.data.preprocessors import PairPacker
 from pagap_jax.data.sources.rows import SourceReport
-from pagap_jax.data.stored import TokenPairs
 
 
 def report(
-    splits: Mapping[str, dict[str, Any]],
-    pairs: Mapping[str, TokenPairs],
+    packers: Mapping[str, PairPacker],
     prompts: Mapping[str, np.ndarray],
     sources: Mapping[str, tuple[SourceReport, int]],
 ) -> dict[str, Any]:
     """Counts of all together, of each source before its texts were tokenised, and of each split.
 
     Args:
-        splits: what the packer of each split counted.
-        pairs: of each split.
+        packers: of each split.
         prompts: int64[E] for each split, which prompt a pair has.
         sources: of each source its report and how many pairs it handed on.
     """
+    splits = {split: packer.report() for split, packer in packers.items()}
     dropped = sum((Counter(split["dropped"]) for split in splits.values()), Counter[str]())
     noted = Counter[str]()
     read = sum(split["read"] for split in splits.values())
@@ -40,7 +39,7 @@ def report(
             split: counts | {"prompts": len(np.unique(prompts[split]))}
             for split, counts in splits.items()
         },
-        "overlap": _overlap(pairs, prompts),
+        "overlap": _overlap(packers, prompts),
     }
 
 
@@ -70,14 +69,16 @@ def told(found: Mapping[str, Any], seconds: float) -> str:
     return "\n".join(f"prepare: {line}" for line in lines)
 
 
-def _overlap(pairs: Mapping[str, TokenPairs], prompts: Mapping[str, np.ndarray]) -> dict[str, int]:
+def _overlap(
+    packers: Mapping[str, PairPacker], prompts: Mapping[str, np.ndarray]
+) -> dict[str, int]:
     """What of validation is in train as well.
 
     A file is split by prompt, before it's tokenised: only prompts that truncation or words the
     vocabulary lacks made equal are shared there. Other tasks have splits of their own.
 
     Args:
-        pairs: of the splits 'train' and 'validation'.
+        packers: of the splits 'train' and 'validation'.
         prompts: int64[E] for each split, which prompt a pair has.
 
     Returns:
@@ -86,7 +87,9 @@ def _overlap(pairs: Mapping[str, TokenPairs], prompts: Mapping[str, np.ndarray])
     """
     shared = np.intersect1d(prompts["train"], prompts["validation"])
     contents = {
-        split: _contents(pairs[split], ids, rows=np.flatnonzero(np.isin(ids, shared)))
+        split: [
+            (ids[i], packers[split].responses(int(i))) for i in np.flatnonzero(np.isin(ids, shared))
+        ]
         for split, ids in prompts.items()
     }
     of_train = set(contents["train"])
@@ -95,9 +98,3 @@ def _overlap(pairs: Mapping[str, TokenPairs], prompts: Mapping[str, np.ndarray])
         "pairs_of_these_prompts": len(contents["validation"]),
         "pairs": sum(content in of_train for content in contents["validation"]),
     }
-
-
-def _contents(pairs: TokenPairs, prompts: np.ndarray, rows: np.ndarray) -> list[tuple]:
-    """Tells pairs from others, whichever response is shown first."""
-    a, b = pairs.response_a, pairs.response_b
-    return [(prompts[i], frozenset((a[i].tobytes(), b[i].tobytes()))) for i in rows]

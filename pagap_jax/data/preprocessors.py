@@ -5,12 +5,12 @@ This is the one place where pairs are truncated or dropped, whatever source they
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pagap_jax.data.stored import TOKEN_COLUMNS, TokenPairs
+from pagap_jax.data.stored import PIECE, TOKEN_COLUMNS, TokenPairs
 from pagap_jax.data.vocabulary import END_ID, UNKNOWN_ID
 from pagap_jax.errors import DataError
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN
@@ -126,14 +126,22 @@ class PairPacker:
             },
         }
 
-    def pairs(self) -> TokenPairs:
-        """The pairs kept, in the order taken."""
-        num_pairs = len(self)
-        choices = np.array(self._labels, np.int8).reshape(num_pairs, 2)
+    def pieces(self) -> Iterator[TokenPairs]:
+        """The pairs kept, in the order taken, some thousand at a time."""
+        for start in range(0, len(self), PIECE):
+            yield self._piece(slice(start, start + PIECE))
+
+    def responses(self, row: int) -> frozenset[bytes]:
+        """Tells the responses of a pair from others, whichever is shown first."""
+        return frozenset(ids.tobytes() for ids in self._rows[row][1:])
+
+    def _piece(self, rows: slice) -> TokenPairs:
+        kept, num_pairs = self._rows[rows], len(self._rows[rows])
+        choices = np.array(self._labels[rows], np.int8).reshape(num_pairs, 2)
         return TokenPairs(
-            prompt=_padded([row[0] for row in self._rows], self.prompt_length),
-            response_a=_padded([row[1] for row in self._rows], self.response_length),
-            response_b=_padded([row[2] for row in self._rows], self.response_length),
+            prompt=_padded([row[0] for row in kept], self.prompt_length),
+            response_a=_padded([row[1] for row in kept], self.response_length),
+            response_b=_padded([row[2] for row in kept], self.response_length),
             choice=choices[:, 0].copy(),
             true_choice=choices[:, 1].copy(),
             probability=np.full(num_pairs, np.nan, np.float32),

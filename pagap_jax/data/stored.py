@@ -5,18 +5,17 @@ diverge (App. F). So the ids are what is read back; the text is there for people
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from pagap_jax.data.prompts import decoded, prompt_ids
-from pagap_jax.data.vocabulary import PAD_ID
+from pagap_jax.data.vocabulary import PAD_ID, describe_vocabulary
 from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 
@@ -34,6 +33,7 @@ SCALAR_COLUMNS = {
 }
 PROMPT_ID = "prompt_id"  # int64[E]: equal where the prompt is; no column of batches
 
+PIECE = 4096  # rows
 _WRITING_DIR = ".writing"
 
 
@@ -69,6 +69,24 @@ class TokenPairs:
         """Number of pairs E."""
         return len(self.prompt)
 
+    def pieces(self) -> "Iterator[TokenPairs]":
+        """The same, some thousand rows at a time."""
+        columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for start in range(0, len(self), PIECE):
+            rows = slice(start, start + PIECE)
+            yield TokenPairs(**{name: column[rows] for name, column in columns.items()})
+
+
+@runtime_checkable
+class Pieces(Protocol):
+    """Pairs of which some thousand rows are padded at a time: whole they may not fit in memory."""
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+
+    def pieces(self) -> Iterator[TokenPairs]:
+        """All pairs in their order, the same at each call."""
+
 
 def _expect_column(name: str, column: np.ndarray, dtype: type, rank: int, length: int) -> None:
     if column.dtype != dtype or column.ndim != rank or len(column) != length:
@@ -94,7 +112,7 @@ def _local(directory: str | os.PathLike) -> pathlib.Path:
 
 def write_token_pairs(
     directory: str | os.PathLike,
-    splits: Mapping[str, TokenPairs],
+    splits: Mapping[str, Pieces],
     vocabulary: Any,
     report: dict,
 ) -> None:
@@ -117,24 +135,18 @@ def write_token_pairs(
         raise DataError(
             f"{directory}: found a complete data set, expected none: remove it or choose another"
         )
+    widths: set[tuple[int, int]] = set()
     for split, pairs in splits.items():
-        _check_ids(f"{directory}: split {split!r}", pairs, vocabulary.vocab_size)
-    widths = {(pairs.prompt.shape[1], pairs.response_a.shape[1]) for pairs in splits.values()}
+        widths |= _checked(f"{directory}: split {split!r}", pairs, vocabulary.vocab_size)
     if len(widths) != 1:
         raise DataError(f"{directory}: found padded lengths {sorted(widths)}, expected one pair")
 
     writing = directory / _WRITING_DIR
     shutil.rmtree(writing, ignore_errors=True)  # of a write that was killed
     writing.mkdir(parents=True)
-    prompts = {split: decoded(pairs.prompt, vocabulary) for split, pairs in splits.items()}
-    _write_tfds(writing, splits, prompts, vocabulary)
-    rows = {
-        rows_key(split, name): column
-        for split, pairs in splits.items()
-        for name, column in _known_of_rows(pairs, prompts[split]).items()
-    }
-    np.savez(writing / ROWS_FILE, **rows)
-    metadata = {
+    known: dict[str, Any] = _write_tfds(writing, splits, vocabulary)
+    np.savez(writing / ROWS_FILE, **known)
+    metadata: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "prompt_length": min(widths)[0],
         "response_length": min(widths)[1],
@@ -157,37 +169,33 @@ def rows_key(split: str, column: str) -> str:
 
 
 def _known_of_rows(pairs: TokenPairs, prompts: list[str]) -> dict[str, Any]:
-    tokens = {name: getattr(pairs, name) for name in TOKEN_COLUMNS}
-    lengths = {k: np.count_nonzero(ids, axis=1).astype(np.int32) for k, ids in tokens.items()}
+    numbers = {k: np.count_nonzero(getattr(pairs, k), axis=1) for k in TOKEN_COLUMNS}
+    lengths = {k: column.astype(np.int32) for k, column in numbers.items()}
     scalars = {name: getattr(pairs, name) for name in SCALAR_COLUMNS}
     return lengths | scalars | {PROMPT_ID: prompt_ids(prompts)}
 
 
-def describe_vocabulary(vocabulary: Any) -> dict[str, Any]:
-    """What tells one seqio vocabulary from another: class, number of ids, digest of the model."""
-    model = getattr(vocabulary, "sp_model", None)
-    return {
-        "class": type(vocabulary).__name__,
-        "size": int(vocabulary.vocab_size),
-        "sha256": hashlib.sha256(model).hexdigest() if model else None,
-    }
-
-
-def _check_ids(where: str, pairs: TokenPairs, vocabulary_size: int) -> None:
+def _checked(where: str, pairs: Pieces, vocabulary_size: int) -> set[tuple[int, int]]:
+    """The padded lengths P and R; raises DataError for ids that can't be."""
     if not len(pairs):
         raise DataError(f"{where}: found no pairs, expected at least one")
-    for name in TOKEN_COLUMNS:
-        ids = getattr(pairs, name)
-        outside = (ids < 0) | (ids >= vocabulary_size)
-        # Rows are stored without their padding, so a pad between tokens couldn't be told.
-        hole = (ids[:, :-1] == PAD_ID) & (ids[:, 1:] != PAD_ID)
-        for bad, expected in ((outside, f"ids in [0, {vocabulary_size})"), (hole, "pads last")):
-            if bad.any():
-                row = int(np.argmax(bad.any(axis=1)))
-                raise DataError(
-                    f"{where}: example {row}, column {name!r}: found {ids[row].tolist()}, "
-                    f"expected {expected}"
-                )
+    widths, first = set[tuple[int, int]](), 0
+    for piece in pairs.pieces():
+        for name in TOKEN_COLUMNS:
+            ids = getattr(piece, name)
+            outside = (ids < 0) | (ids >= vocabulary_size)
+            # Rows are stored without their padding, so a pad between tokens couldn't be told.
+            hole = (ids[:, :-1] == PAD_ID) & (ids[:, 1:] != PAD_ID)
+            for bad, expected in ((outside, f"ids in [0, {vocabulary_size})"), (hole, "pads last")):
+                if bad.any():
+                    row = int(np.argmax(bad.any(axis=1)))
+                    raise DataError(
+                        f"{where}: example {first + row}, column {name!r}: found "
+                        f"{ids[row].tolist()}, expected {expected}"
+                    )
+        widths.add((piece.prompt.shape[1], piece.response_a.shape[1]))
+        first += len(piece)
+    return widths
 
 
 def _tfds_features() -> Any:
@@ -202,10 +210,10 @@ def _tfds_features() -> Any:
 
 def _write_tfds(
     directory: pathlib.Path,
-    splits: Mapping[str, TokenPairs],
-    prompts: Mapping[str, list[str]],
+    splits: Mapping[str, Pieces],
     vocabulary: Any,
-) -> None:
+) -> dict[str, np.ndarray]:
+    """Writes all; what is known of rows without reading them, by `rows_key`."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import dataset_info
 
@@ -229,24 +237,37 @@ def _write_tfds(
         file_format="array_record",
     )
     writer.initialize_splits(list(splits))
+    known: dict[str, list[dict[str, np.ndarray]]] = {split: [] for split in splits}
     for split, pairs in splits.items():
         # A generator will do, and keeps one example in memory instead of all.
-        examples: Any = (
-            _example(pairs, row, vocabulary) | {"prompt_text": text}
-            for row, text in enumerate(prompts[split])
-        )
+        examples: Any = _examples(pairs, vocabulary, known[split])
         writer.add_examples({split: examples})
     writer.close_all()
+    return {
+        rows_key(split, name): np.concatenate([piece[name] for piece in of_split])
+        for split, of_split in known.items()
+        for name in of_split[0]
+    }
 
 
-def _example(pairs: TokenPairs, row: int, vocabulary: Any) -> dict[str, Any]:
+def _examples(
+    pairs: Pieces, vocabulary: Any, known: list[dict[str, np.ndarray]]
+) -> Iterator[dict[str, Any]]:
+    """Each pair as TFDS stores it; adds to `known` what is known of the rows of each piece."""
+    for piece in pairs.pieces():
+        prompts = decoded(piece.prompt, vocabulary)
+        known.append(_known_of_rows(piece, prompts))
+        for row, text in enumerate(prompts):
+            yield _example(piece, row, text, vocabulary)
+
+
+def _example(pairs: TokenPairs, row: int, prompt: str, vocabulary: Any) -> dict[str, Any]:
     example: dict[str, Any] = {name: getattr(pairs, name)[row] for name in SCALAR_COLUMNS}
     for name in TOKEN_COLUMNS:
         ids = getattr(pairs, name)[row]
         ids = ids[: np.count_nonzero(ids)]
-        example[name] = ids
-        if name != "prompt":  # it's decoded once for all of its pairs
-            example[f"{name}_text"] = vocabulary.decode(ids.tolist())
+        text = prompt if name == "prompt" else vocabulary.decode(ids.tolist())
+        example |= {name: ids, f"{name}_text": text}
     return example
 
 

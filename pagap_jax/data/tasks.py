@@ -62,10 +62,7 @@ class TicketsDataSource(seqio.FunctionDataSource):
 
 
 class FileDataSource(seqio.FunctionDataSource):
-    """Files of comparisons, read once for both splits.
-
-    `report` and `num_pairs` are there after the reading.
-    """
+    """Files of comparisons, read once for both splits; `report` tells of the reading."""
 
     def __init__(
         self,
@@ -80,8 +77,7 @@ class FileDataSource(seqio.FunctionDataSource):
         self.name = name
         self._paths, self._vocabulary, self._prompt_length = paths, vocabulary, prompt_length
         self._validation_share, self._max_bad_examples = validation_share, max_bad_examples
-        self.report: SourceReport | None = None
-        self.num_pairs = 0
+        self.report = SourceReport()
         super().__init__(dataset_fn=self._pairs_of_split, splits=SPLITS)
 
     @functools.cached_property
@@ -92,9 +88,7 @@ class FileDataSource(seqio.FunctionDataSource):
         found = read_source(source, self._paths, self._max_bad_examples, fits)
         self.report = found.report
         found.pairs = [self._spelled_out(pair) for pair in found.pairs]
-        divided = divide(found, self._validation_share)
-        self.num_pairs = sum(map(len, divided.values()))
-        return divided
+        return divide(found, self._validation_share)
 
     def _fits(self, prompt: str) -> bool:
         """Whether a prompt and its end token are within the limit of tokens."""
@@ -111,7 +105,6 @@ class FileDataSource(seqio.FunctionDataSource):
         plain = [self._special_text.spelled_out(text) for text in texts]
         if plain == [*texts]:
             return pair
-        assert self.report is not None
         self.report.noted[SPELLED_OUT] += 1
         prompt, a, b = plain
         return dataclasses.replace(pair, prompt=prompt, response_a=a, response_b=b)
@@ -255,11 +248,12 @@ def _unpadded(ids: np.ndarray) -> list[np.ndarray]:
     return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
 
 
-def source_reports(provider: Provider) -> dict[str, tuple[SourceReport, int]]:
-    """Of each source of files that the task, or the mixture, has read: its report and its pairs."""
+def read_files(provider: Provider) -> dict[str, tuple[SourceReport, int]]:
+    """Of each source of files that the task, or the mixture, has: its report and its pairs."""
     tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
     files = [task.source for task in tasks if isinstance(task.source, FileDataSource)]
-    return {one.name: (one.report, one.num_pairs) for one in files if one.report is not None}
+    numbers = {one.name: sum(map(len, one.pairs.values())) for one in files}
+    return {one.name: (one.report, numbers[one.name]) for one in files}
 
 
 def _expected_name(name: str, known: list[str]) -> str:

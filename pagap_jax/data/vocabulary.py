@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gin
 
@@ -68,6 +69,16 @@ def num_extra_ids(vocabulary: seqio.Vocabulary) -> int:
         return vocabulary.extra_ids
     pieces = map(vocabulary.tokenizer.id_to_piece, reversed(range(vocabulary.vocab_size)))
     return sum(1 for _ in itertools.takewhile(lambda piece: "<extra_id_" in piece, pieces))
+
+
+def describe_vocabulary(vocabulary: Any) -> dict[str, Any]:
+    """What tells one seqio vocabulary from another: class, number of ids, digest of the model."""
+    model = getattr(vocabulary, "sp_model", None)
+    return {
+        "class": type(vocabulary).__name__,
+        "size": int(vocabulary.vocab_size),
+        "sha256": hashlib.sha256(model).hexdigest() if model else None,
+    }
 
 
 @gin.configurable

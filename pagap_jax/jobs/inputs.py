@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 
 from pagap_jax.data.batches import SHUFFLED, Columns, DataOrder
 from pagap_jax.data.reading import StoredPairs, columns, open_token_pairs, read_batch
-from pagap_jax.data.stored import describe_vocabulary, read_metadata
-from pagap_jax.data.vocabulary import sampleable_size, special_ids
+from pagap_jax.data.stored import read_metadata
+from pagap_jax.data.vocabulary import describe_vocabulary, sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.mapping.judging import Judge

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gin
+import numpy as np
 
 from pagap_jax.data import prepared
 from pagap_jax.data.length_picture import LENGTHS_FILE, lengths_picture
@@ -24,8 +25,7 @@ from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.sources.files import Paths
 from pagap_jax.data.sources.reader import content_digest
 from pagap_jax.data.sources.registry import SOURCES
-from pagap_jax.data.sources.rows import SourceReport
-from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
+from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.data.vocabulary import sampleable_size
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically
@@ -70,7 +70,6 @@ def prepare(
         ConfigError: the settings don't fit, or `model_dir` holds a run of other settings or data.
         DataError: the data don't hold what was expected.
     """
-    # The file's content belongs to what the data set was made from, like the settings.
     files = _files_by_source(data_file, mixture_or_task_name)
     contents = {name: content_digest(SOURCES[name](), paths) for name, paths in files.items()}
     config_text += "".join(f"content of {name} = {found}\n" for name, found in contents.items())
@@ -82,48 +81,40 @@ def prepare(
         wanted = {"train": num_train, "validation": num_validation}
         num_tickets = _num_tickets(wanted, is_asked_for=mixture_or_task_name == tasks.TICKETS)
         packers = {split: _packer(task_feature_lengths, vocabulary) for split in wanted}
-        limits = (task_feature_lengths["inputs"], validation_share, max_bad_examples)
-        tasks.register_tasks(vocabulary, num_tickets, files, *limits)
+        settings = (task_feature_lengths["inputs"], validation_share, max_bad_examples)
+        tasks.register_tasks(vocabulary, num_tickets, files, *settings)
         provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
         start = time.monotonic()
+        sources = tasks.read_files(provider)
         for split, num_pairs in wanted.items():
             rows = tasks.read_split(provider, split, seed)
             _fill(packers[split], rows, num_pairs, f"{mixture_or_task_name}: {split}")
-        sources = tasks.source_reports(provider)
-        tasks.remove_tasks()
-        del provider, rows  # and with them all texts
-        pairs, report = _packed(packers, sources, vocabulary)
+        tasks.remove_tasks()  # and with them all texts
+        del provider, rows
+        prompts = {split: _prompt_ids(packer, vocabulary) for split, packer in packers.items()}
+        report = prepared.report(packers, prompts, sources)
         if is_first():
-            _write(run.path, pairs, vocabulary, report)
+            _write(run.path, packers, vocabulary, report)
             print(prepared.told(report, time.monotonic() - start), flush=True)
         return run.finish(report)
 
 
-def _packed(
-    packers: dict[str, PairPacker],
-    sources: Mapping[str, tuple[SourceReport, int]],
-    vocabulary: Any,
-) -> tuple[dict[str, TokenPairs], dict[str, Any]]:
-    """The pairs of each split, and the job's report; empties `packers`, which are as large."""
-    reports, pairs = {}, {}
-    for split in list(packers):
-        packer = packers.pop(split)
-        reports[split], pairs[split] = packer.report(), packer.pairs()
-    prompts = {split: prompt_ids(decoded(p.prompt, vocabulary)) for split, p in pairs.items()}
-    return pairs, prepared.report(reports, pairs, prompts, sources)
+def _prompt_ids(packer: PairPacker, vocabulary: Any) -> np.ndarray:
+    pieces = (prompt_ids(decoded(piece.prompt, vocabulary)) for piece in packer.pieces())
+    return np.concatenate(list(pieces))
 
 
 def _write(
-    path: os.PathLike, pairs: Mapping[str, TokenPairs], vocabulary: Any, report: dict[str, Any]
+    path: os.PathLike, packers: Mapping[str, PairPacker], vocabulary: Any, report: dict[str, Any]
 ) -> None:
     if is_complete(path):  # written before a kill that left no result
         return
     write_atomically(os.path.join(path, LENGTHS_FILE), lengths_picture(report))
-    write_token_pairs(path, pairs, vocabulary, report)
+    write_token_pairs(path, packers, vocabulary, report)
 
 
 def _files_by_source(data_file: Paths | Mapping[str, Paths] | None, task: str) -> dict[str, Paths]:
-    """Of each source its files."""
+    """Of each source its files: their content belongs to what is made of them, like settings."""
     if data_file is None:
         return {}
     files = dict(data_file) if isinstance(data_file, Mapping) else {task: data_file}

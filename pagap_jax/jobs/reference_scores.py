@@ -17,7 +17,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from pagap_jax.data.reading import StoredPairs
-from pagap_jax.data.stored import describe_vocabulary
+from pagap_jax.data.vocabulary import describe_vocabulary
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import write_atomically

@@ -15,6 +15,11 @@ def add(packer, *tokens, choice=0, **labels):
     packer.add(preprocessors.Example(*tokens, choice=choice, **labels))
 
 
+def pairs_of(packer):
+    (pairs,) = packer.pieces()
+    return pairs
+
+
 @pytest.fixture
 def packer():
     return preprocessors.PairPacker(prompt_length=4, response_length=3, sampleable_size=50)
@@ -22,7 +27,7 @@ def packer():
 
 def test_prompt_keeps_its_end_response_its_beginning(packer):
     add(packer, ids(5, 6, 7, 8, 9, 1), ids(2, 3, 1), ids(4, 5, 6, 1), choice=1, true_choice=0)
-    pairs = packer.pairs()
+    pairs = pairs_of(packer)
     assert pairs.prompt.tolist() == [[7, 8, 9, 1]]
     assert pairs.response_a.tolist() == [[2, 3, 1]]  # just fits, end token included
     assert pairs.response_b.tolist() == [[4, 5, 6]]  # doesn't: no end token
@@ -32,7 +37,7 @@ def test_prompt_keeps_its_end_response_its_beginning(packer):
 
 def test_short_rows_are_padded(packer):
     add(packer, ids(5, 1), ids(2, 1), ids(3, 1), choice=-1)
-    pairs = packer.pairs()
+    pairs = pairs_of(packer)
     assert pairs.prompt.tolist() == [[5, 1, 0, 0]]
     assert pairs.response_a.tolist() == [[2, 1, 0]]
     assert (pairs.choice.tolist(), pairs.true_choice.tolist()) == ([-1], [-1])
@@ -55,7 +60,7 @@ def test_pairs_that_teach_nothing_are_dropped_with_the_reason(
 ):
     add(packer, prompt, response_a, response_b, choice=0)
     assert packer.dropped == ({reason: 1} if reason else {})
-    assert len(packer) == len(packer.pairs()) == (reason is None)
+    assert len(packer) == sum(map(len, packer.pieces())) == (reason is None)
     assert packer.read == 1
 
 
@@ -102,10 +107,20 @@ def test_the_batch_that_rows_came_in_is_not_kept(packer):
     batch = np.array([[5, 1]] * 4, np.int32)
     add(packer, batch[0], ids(6, 1), ids(7, 1))
     batch[:] = 9
-    assert packer.pairs().prompt.tolist() == [[5, 1, 0, 0]]
+    assert pairs_of(packer).prompt.tolist() == [[5, 1, 0, 0]]
 
 
 def test_a_choice_that_is_none_is_refused(packer):
     add(packer, ids(5, 1), ids(2, 1), ids(3, 1), choice=0)
     with pytest.raises(DataError, match="example 1: field 'choice': found 2"):
         add(packer, ids(5, 1), ids(2, 1), ids(3, 1), choice=2)
+
+
+def test_pieces_are_the_whole_in_its_order(packer, monkeypatch):
+    monkeypatch.setattr(preprocessors, "PIECE", 2)
+    for i in range(5):
+        add(packer, ids(5 + i, 1), ids(2, 1), ids(3, 1), choice=i % 2)
+    pieces = list(packer.pieces())
+    assert [len(piece) for piece in pieces] == [2, 2, 1]
+    assert [row[0] for piece in pieces for row in piece.prompt] == [5, 6, 7, 8, 9]
+    assert [choice for piece in pieces for choice in piece.choice] == [0, 1, 0, 1, 0]

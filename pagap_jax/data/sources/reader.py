@@ -18,6 +18,7 @@ from pagap_jax.data.sources.rows import (
     hashed_uniform,
 )
 from pagap_jax.errors import DataError
+from pagap_jax.progress import with_progress
 from pagap_jax.records import PreferencePair
 
 IN_TRAIN = "prompt of validation that is in train as well"
@@ -79,7 +80,7 @@ def read_source(
     report = found.report
     for path, split in source.splits(expand(paths)):
         report.files.append(path.name)
-        for row in rows_of(path):
+        for row in with_progress(rows_of(path), f"reading {path.name}"):
             context = Context(report.read, split, report, fits)
             report.read += 1
             try:
