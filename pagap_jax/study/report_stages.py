@@ -7,6 +7,8 @@ from pagap_jax.study import drawing
 from pagap_jax.study import report_page as page
 from pagap_jax.study.context import Gate
 
+_SHOWN_BY_ITSELF = ("sources", "lengths", "dropped", "noted")  # of what was read
+
 
 def gates(entries: Sequence[Gate]) -> str:
     """What each stage had to reach, and whether it did."""
@@ -49,10 +51,11 @@ def what_was_read(entries: Mapping) -> Iterator[str]:
             for what in ("dropped", "noted")
             for reason, number in found.get(what, {}).items()
         ]
-        caption = f"Pairs of '{stage}' that were left out, or kept with a note."
+        caption = f"What of '{stage}' was left out, or kept with a note."
         yield page.table(caption, ("reason", "what became of it", "pairs"), reasons, (1,))
         if "lengths" in found["splits"].get("train", {}):
-            drawn = draw_lengths(found)
+            with drawing.style():
+                drawn = draw_lengths(found)
             svg = drawing.inline_svg(drawn, f"lengths-{stage}", "Lengths of prompts and responses")
             yield page.figure(svg, f"Lengths in '{stage}' before anything was cut.", "narrow", "")
 
@@ -66,10 +69,10 @@ def data(entries: Mapping) -> str:
 def _flattened(entries: Mapping, above: str = "") -> Iterator[tuple[str, str]]:
     for key, value in entries.items():
         name = f"{above} › {key}" if above else str(key)
+        if key in _SHOWN_BY_ITSELF:
+            continue
         if isinstance(value, Mapping):
             yield from _flattened(value, name)
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            continue  # drawn or listed above
         elif isinstance(value, float):
             yield name, f"{value:.4g}"
         elif isinstance(value, int) and not isinstance(value, bool):

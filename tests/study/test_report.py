@@ -17,6 +17,15 @@ from pagap_jax.study.report import render_report, write_report
 from pagap_jax.study.rows import Rows
 from tests.study.conftest import outcome_of
 
+LENGTHS = {"limit": 8, "bin_width": 4.0, "counts": [3, 1, 0, 1]}
+READ = {
+    "dropped": {"same <i>pairs</i>": 1312},
+    "noted": {"a post was cut": 7},
+    "sources": {
+        "tldr": {"files": ["a.json", "b.json"], "recognised": "comparisons", "rows": 99, "pairs": 5}
+    },
+    "splits": {"train": {"lengths": {"prompt": LENGTHS, "response": LENGTHS}}},
+}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -64,7 +73,7 @@ def context():
             Gate("golden <model>", 0.8274, "at least 0.78", True),
             Gate("proxy & labels", 0.91, "at least 0.92", False),
         ],
-        data={"train": {"read": 16000, "dropped": {"same <i>pairs</i>": 312}}, "cut off": 0.0123},
+        data={"seed 0": {"pairs": READ, "golden": {"share": 0.0123, "pairs": 16000}}},
         notes=["A <script>alert(1)</script> T5 of 0.2 million parameters"],
     )
 
@@ -132,9 +141,12 @@ def test_every_text_is_escaped(one_beta, context):
     assert "online_lr0.001_beta0.1&lt;u&gt;&amp;" in text
     assert ["golden <model>", "0.8274", "at least 0.78", "passed"] in page.rows
     assert ["proxy & labels", "0.91", "at least 0.92", "missed"] in page.rows
-    assert ["train › dropped › same <i>pairs</i>", "312"] in page.rows
-    assert ["train › read", "16,000"] in page.rows
-    assert ["cut off", "0.0123"] in page.rows
+    assert ["same <i>pairs</i>", "dropped", "1,312"] in page.rows
+    assert ["a post was cut", "noted", "7"] in page.rows
+    assert ["tldr", "a.json, b.json", "comparisons", "99", "5"] in page.rows
+    assert ["seed 0 › golden › pairs", "16,000"] in page.rows
+    assert ["seed 0 › golden › share", "0.0123"] in page.rows
+    assert not [row for row in page.rows if row[0].endswith(("rows", "bin_width"))]
 
 
 def test_numbers_are_those_of_the_statistics(whole, study_rows, study_frame):
