@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,8 +18,7 @@ from pagap_jax.data.quiet_seqio import seqio  # isort: skip  # before TensorFlow
 import tensorflow as tf
 
 from pagap_jax.data.preprocessors import Example
-from pagap_jax.data.sources.files import Paths
-from pagap_jax.data.sources.reader import divide, read_source
+from pagap_jax.data.sources.reader import SourceFiles, divide, read_source
 from pagap_jax.data.sources.registry import SOURCES
 from pagap_jax.data.sources.rows import SourceReport
 from pagap_jax.data.special_text import SPELLED_OUT, SpecialText
@@ -67,15 +66,15 @@ class FileDataSource(seqio.FunctionDataSource):
     def __init__(
         self,
         name: str,
-        paths: Paths,
+        files: SourceFiles,
         vocabulary: seqio.Vocabulary,
         prompt_length: int,
         validation_share: float,
         max_bad_examples: int,
     ):
-        """Takes what `register_tasks` takes, of one source of the registry."""
+        """Takes what `register_tasks` takes, of one source."""
         self.name = name
-        self._paths, self._vocabulary, self._prompt_length = paths, vocabulary, prompt_length
+        self._files, self._vocabulary, self._prompt_length = files, vocabulary, prompt_length
         self._validation_share, self._max_bad_examples = validation_share, max_bad_examples
         self.report = SourceReport()
         super().__init__(dataset_fn=self._pairs_of_split, splits=SPLITS)
@@ -84,8 +83,8 @@ class FileDataSource(seqio.FunctionDataSource):
     def pairs(self) -> dict[str, list[PreferencePair]]:
         """Of each split."""
         fits = functools.lru_cache(2**16)(self._fits)
-        source = SOURCES[self.name]()
-        found = read_source(source, self._paths, self._max_bad_examples, fits)
+        source, paths = self._files.make(), self._files.paths
+        found = read_source(source, paths, self._max_bad_examples, fits)
         self.report = found.report
         found.pairs = [self._spelled_out(pair) for pair in found.pairs]
         return divide(found, self._validation_share)
@@ -126,7 +125,7 @@ class FileDataSource(seqio.FunctionDataSource):
 def register_tasks(
     vocabulary: seqio.Vocabulary,
     num_ticket_pairs: Mapping[str, int],
-    files: Mapping[str, Paths],
+    files: Mapping[str, SourceFiles],
     prompt_length: int,
     validation_share: float = 0.05,
     max_bad_examples: int = 0,
@@ -144,7 +143,7 @@ def register_tasks(
         validation_share: of the prompts of data without splits, chosen by a hash of their text.
         max_bad_examples: so many bad rows of each source are skipped.
     """
-    remove_tasks()
+    remove_tasks(files)
     _register(TICKETS, TicketsDataSource(num_ticket_pairs), vocabulary)
     for name, paths in files.items():
         settings = (vocabulary, prompt_length, validation_share, max_bad_examples)
@@ -158,10 +157,10 @@ def register_tasks(
         seqio.MixtureRegistry.add(POOLED, rates, sample_fn=every_pair)
 
 
-def remove_tasks() -> None:
-    """Takes the built-in tasks away again, and what they have read out of memory."""
+def remove_tasks(names: Iterable[str]) -> None:
+    """Takes tasks away again, and what they have read out of memory; the built-in ones always."""
     seqio.MixtureRegistry.remove(POOLED)
-    for name in (TICKETS, *SOURCES):
+    for name in {TICKETS, *SOURCES, *names}:
         seqio.TaskRegistry.remove(name)
 
 

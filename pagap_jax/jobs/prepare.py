@@ -12,7 +12,7 @@ import.
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gin
@@ -23,8 +23,9 @@ from pagap_jax.data.length_picture import LENGTHS_FILE, lengths_picture
 from pagap_jax.data.preprocessors import Example, PairPacker
 from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.sources.files import Paths
-from pagap_jax.data.sources.reader import content_digest
+from pagap_jax.data.sources.reader import Source, SourceFiles
 from pagap_jax.data.sources.registry import SOURCES
+from pagap_jax.data.sources.rows import SourceReport
 from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.data.vocabulary import sampleable_size
 from pagap_jax.errors import ConfigError, DataError
@@ -47,6 +48,7 @@ def prepare(
     num_validation: int | None,
     mixture_or_task_module: str | None = None,
     data_file: Paths | Mapping[str, Paths] | None = None,
+    sources: Mapping[str, Callable[[], Source]] = SOURCES,
     validation_share: float = 0.05,
     max_bad_examples: int = 0,
     config_text: str = "",
@@ -62,6 +64,7 @@ def prepare(
         num_train, num_validation: pairs kept at most of a split; None for all that there are.
         mixture_or_task_module: imported first; registers a user's own tasks.
         data_file: files, folders or patterns of the source, or those of several by their names.
+        sources: what reads them.
         validation_share: of the prompts of data without splits, split off with all of their pairs.
         max_bad_examples: so many bad rows of each source are skipped and counted.
         config_text: the whole configuration, places left out.
@@ -70,9 +73,8 @@ def prepare(
         ConfigError: the settings don't fit, or `model_dir` holds a run of other settings or data.
         DataError: the data don't hold what was expected.
     """
-    files = _files_by_source(data_file, mixture_or_task_name)
-    contents = {name: content_digest(SOURCES[name](), paths) for name, paths in files.items()}
-    config_text += "".join(f"content of {name} = {found}\n" for name, found in contents.items())
+    files = _files_by_source(data_file, mixture_or_task_name, sources)
+    config_text += "".join(f"content of {name} = {files[name].digest()}\n" for name in files)
     with RunDirectory(model_dir, "prepare", config_text) as run:
         if (done := run.result()) is not None:
             return done
@@ -85,14 +87,11 @@ def prepare(
         tasks.register_tasks(vocabulary, num_tickets, files, *settings)
         provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
         start = time.monotonic()
-        sources = tasks.read_files(provider)
-        for split, num_pairs in wanted.items():
-            rows = tasks.read_split(provider, split, seed)
-            _fill(packers[split], rows, num_pairs, f"{mixture_or_task_name}: {split}")
-        tasks.remove_tasks()  # and with them all texts
-        del provider, rows
+        readings = _read(packers, wanted, provider, seed)
+        del provider
+        tasks.remove_tasks(files)  # and with them all texts
         prompts = {split: _prompt_ids(packer, vocabulary) for split, packer in packers.items()}
-        report = prepared.report(packers, prompts, sources)
+        report = prepared.report(packers, prompts, readings)
         if is_first():
             _write(run.path, packers, vocabulary, report)
             print(prepared.told(report, time.monotonic() - start), flush=True)
@@ -113,7 +112,11 @@ def _write(
     write_token_pairs(path, packers, vocabulary, report)
 
 
-def _files_by_source(data_file: Paths | Mapping[str, Paths] | None, task: str) -> dict[str, Paths]:
+def _files_by_source(
+    data_file: Paths | Mapping[str, Paths] | None,
+    task: str,
+    sources: Mapping[str, Callable[[], Source]],
+) -> dict[str, SourceFiles]:
     """Of each source its files: their content belongs to what is made of them, like settings."""
     if data_file is None:
         return {}
@@ -121,12 +124,12 @@ def _files_by_source(data_file: Paths | Mapping[str, Paths] | None, task: str) -
     if task in files:
         files = {task: files[task]}
     for name in files:
-        if name not in SOURCES:
+        if name not in sources:
             raise ConfigError(
-                f"DATA_FILE: found files for {name!r}, expected one of {sorted(SOURCES)}: set "
+                f"DATA_FILE: found files for {name!r}, expected one of {sorted(sources)}: set "
                 "MIXTURE_OR_TASK_NAME to one of them, or DATA_FILE to {name: files}"
             )
-    return files
+    return {name: SourceFiles(sources[name], paths) for name, paths in files.items()}
 
 
 def _num_tickets(wanted: Mapping[str, int | None], is_asked_for: bool) -> dict[str, int]:
@@ -150,6 +153,19 @@ def _packer(task_feature_lengths: Mapping[str, int], vocabulary: Any) -> PairPac
         response_length=task_feature_lengths["targets"],
         sampleable_size=sampleable_size(vocabulary),
     )
+
+
+def _read(
+    packers: Mapping[str, PairPacker], wanted: Mapping[str, int | None], provider: Any, seed: int
+) -> dict[str, tuple[SourceReport, int]]:
+    """Fills the packers; what became of the rows of each source of files, and its pairs."""
+    from pagap_jax.data import tasks
+
+    readings = tasks.read_files(provider)
+    for split, packer in packers.items():
+        rows = tasks.read_split(provider, split, seed)
+        _fill(packer, rows, wanted[split], f"{provider.name}: {split}")
+    return readings
 
 
 def _fill(

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from pagap_jax.data.sources.reader import validation_prompts
+from pagap_jax.data.sources.reader import SourceFiles, validation_prompts
+from pagap_jax.data.sources.registry import SOURCES
 from pagap_jax.data.sources.rows import DIVERGES_EARLY
 from pagap_jax.data.tickets import ticket_pairs
 from pagap_jax.data.vocabulary import byte_vocabulary, tickets_vocabulary
@@ -26,6 +27,10 @@ def tasks():
 @pytest.fixture(scope="module")
 def words(tasks):
     return tickets_vocabulary()
+
+
+def files_of(**paths):
+    return {name: SourceFiles(SOURCES[name], path) for name, path in paths.items()}
 
 
 def rows_of(tasks, name, split, vocabulary, seed=0, module=None):
@@ -89,7 +94,7 @@ def test_json_lines_are_split_by_prompt(tasks, tmp_path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, {"json_lines": path}, 64, validation_share=0.25)
+    tasks.register_tasks(vocabulary, {}, files_of(json_lines=path), 64, validation_share=0.25)
     found = {}
     for split in ("train", "validation"):
         rows = rows_of(tasks, "json_lines", split, vocabulary)
@@ -106,14 +111,16 @@ def test_a_file_of_one_prompt_cannot_be_split(tasks, tmp_path):
     line = {"prompt": "p", "response_a": "x", "response_b": "y", "choice": 0}
     path.write_text((json.dumps(line) + "\n") * 20)
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, {"json_lines": path}, 64, validation_share=0.25)
+    tasks.register_tasks(vocabulary, {}, files_of(json_lines=path), 64, validation_share=0.25)
     with pytest.raises(DataError, match="split 'train': found none of the 1 different prompts"):
         rows_of(tasks, "json_lines", "train", vocabulary)
 
 
 def test_hh_transcripts_read_the_sample_and_report(tasks):
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, {"hh_transcripts": HH_SAMPLE}, 64, validation_share=0.0)
+    tasks.register_tasks(
+        vocabulary, {}, files_of(hh_transcripts=HH_SAMPLE), 64, validation_share=0.0
+    )
     provider = tasks.find_task("hh_transcripts", None, vocabulary)
     ((report, num_pairs),) = tasks.read_files(provider).values()
     rows = list(tasks.read_split(provider, "train", seed=0))
@@ -126,7 +133,7 @@ def test_hh_transcripts_read_the_sample_and_report(tasks):
 def test_registering_again_replaces(tasks, words, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("{}\n")
-    tasks.register_tasks(words, {"train": 1, "validation": 1}, {"json_lines": path}, 64)
+    tasks.register_tasks(words, {"train": 1, "validation": 1}, files_of(json_lines=path), 64)
     with pytest.raises(DataError, match="pairs.jsonl:1: found fields"):
         rows_of(tasks, "json_lines", "train", words)
     tasks.register_tasks(words, {"train": 2, "validation": 1}, {}, 64)
@@ -191,7 +198,7 @@ def test_pooled_gives_every_pair_of_all_once_and_tokens_alike(tasks, tmp_path):
     path = tmp_path / "pairs.jsonl"
     lines = [{"prompt": f"p {i}", "chosen": f"{i}", "rejected": "no"} for i in range(300)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    files = {"preferences": path, "hh_transcripts": HH_SAMPLE}
+    files = files_of(preferences=path, hh_transcripts=HH_SAMPLE)
     tasks.register_tasks(vocabulary, {}, files, 4096, validation_share=0.2)
     for split in ("train", "validation"):
         pooled = rows_of(tasks, "pooled", split, vocabulary)

@@ -7,7 +7,7 @@ in cells and a flag for each outcome.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
@@ -62,13 +62,13 @@ class ChatbotArena:
         keep_diverging: whether conversations are kept whose models had different histories: the
             prompt is then what both have in common up to a user's turn, and the responses run over
             several turns. Left out, only those are read in which all but the last turn is shared.
-        template: how conversations become text.
+        template: makes what turns conversations into text.
     """
 
     keep_ties: bool = False
     languages: Sequence[str] | None = None
     keep_diverging: bool = False
-    template: ChatTemplate = dataclasses.field(default_factory=ChatTemplate)
+    template: Callable[[], ChatTemplate] = ChatTemplate
     recognised = "battles of two models"
 
     def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
@@ -90,8 +90,9 @@ class ChatbotArena:
             if turn.role == ASSISTANT and turn.text.strip("* ").startswith(_SERVER_ERRORS):
                 raise DroppedRowError(SERVER_ERROR)
         prompt, *rest = part(a, b, context.report, self.keep_diverging)
-        of_a, of_b = (self.template.response(turns) for turns in rest)
-        asked = self.template.prompt(prompt)
+        template = self.template()
+        of_a, of_b = (template.response(turns) for turns in rest)
+        asked = template.prompt(prompt)
         return PreferencePair(asked, of_a, of_b, winner, split=context.split)
 
 

@@ -137,7 +137,9 @@ def _lines(path: pathlib.Path, file: io.BufferedReader) -> Iterator[Row]:
     while line := file.readline(MAX_ROW + 1):
         number += 1
         if len(line) > MAX_ROW:
-            raise DataError(f"{path}:{number}: found a line of over {MAX_ROW:,} bytes")
+            raise DataError(
+                f"{path}:{number}: found a line of over {MAX_ROW:,} bytes, expected a pair a line"
+            )
         if line.strip():
             yield Row(f"{path}:{number}", functools.partial(_json_object, line))
 

@@ -87,12 +87,12 @@ class Preferences:
         strip_prompt: takes the prompt away from the beginning of both responses where both repeat
             it; else that is only counted.
         keep_diverging: whether conversations that part before their last turn are kept.
-        template: how conversations become text.
+        template: makes what turns conversations into text.
     """
 
     strip_prompt: bool = False
     keep_diverging: bool = True
-    template: ChatTemplate = dataclasses.field(default_factory=ChatTemplate)
+    template: Callable[[], ChatTemplate] = ChatTemplate
     recognised: str = dataclasses.field(default="", init=False)
 
     def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
@@ -184,8 +184,8 @@ def _answered(source: Preferences, prompt: list, row: Fields) -> _Texts:
         value = row[name]
         is_text = isinstance(value, str)
         turns = [] if is_text else turns_of(value, f"field {name!r}")
-        responses.append(text(row, name) if is_text else source.template.response(turns))
-    return source.template.prompt(prompt), responses[0], responses[1]
+        responses.append(text(row, name) if is_text else source.template().response(turns))
+    return source.template().prompt(prompt), responses[0], responses[1]
 
 
 def _implicit_messages(source: Preferences, row: Fields, report: SourceReport) -> _Texts:
@@ -194,8 +194,8 @@ def _implicit_messages(source: Preferences, row: Fields, report: SourceReport) -
         names = ("chosen_messages", "rejected_messages")
     chosen, rejected = (turns_of(row.get(name), f"field {name!r}") for name in names)
     prompt, *rest = part(chosen, rejected, report, source.keep_diverging)
-    of_chosen, of_rejected = (source.template.response(turns) for turns in rest)
-    return source.template.prompt(prompt), of_chosen, of_rejected
+    of_chosen, of_rejected = (source.template().response(turns) for turns in rest)
+    return source.template().prompt(prompt), of_chosen, of_rejected
 
 
 def _instruction(source: Preferences, row: Fields, report: SourceReport) -> _Texts:

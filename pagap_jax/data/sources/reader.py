@@ -54,9 +54,21 @@ class SourcePairs:
     report: SourceReport
 
 
-def content_digest(source: Source, paths: Paths) -> str:
-    """Tells what a source's files hold; raises DataError where one can't be read."""
-    return digest([path for path, _ in source.splits(expand(paths))])
+@dataclasses.dataclass(frozen=True)
+class SourceFiles:
+    """A source with its files, before they are read.
+
+    Attributes:
+        make: the source with the settings that gin has for it, anew for each reading.
+        paths: files, folders or patterns.
+    """
+
+    make: Callable[[], Source]
+    paths: Paths
+
+    def digest(self) -> str:
+        """Tells what the files hold; raises DataError where one can't be read."""
+        return digest([path for path, _ in self.make().splits(expand(self.paths))])
 
 
 def read_source(

@@ -8,7 +8,8 @@ from pagap_jax.data.sources.preferences import Preferences
 from pagap_jax.data.sources.reader import Source
 from pagap_jax.data.sources.tldr import SummarizeFromFeedback
 
-# Each makes a source with the settings that gin has for it, anew for each reading.
+# Each makes a source with the settings that gin has for it. gin_configs/jobs/prepare.gin names the
+# same ones, and others beside them where somebody has a source of their own.
 SOURCES: dict[str, Callable[[], Source]] = {
     "summarize_from_feedback": SummarizeFromFeedback,
     "hh_helpful": hh_helpful,
