@@ -231,8 +231,9 @@ def read_split(provider: Provider, split: str, seed: int) -> Iterator[Example]:
     names = [n for n in (*TOKEN_FEATURES, *LABEL_FEATURES, *_TEXTS) if n in found]
     dataset = dataset.map(lambda example: {name: example[name] for name in names})
     # TensorFlow takes half a millisecond to hand over an example, and as long to hand over many.
-    for batch in dataset.padded_batch(_EXAMPLES_AT_ONCE).as_numpy_iterator():
-        tokens = [_unpadded(batch[name]) for name in TOKEN_FEATURES]
+    # Ragged: padded to the longest of them, one text of a million letters would take gigabytes.
+    for batch in dataset.ragged_batch(_EXAMPLES_AT_ONCE).as_numpy_iterator():
+        tokens = [_rows(batch[name]) for name in TOKEN_FEATURES]
         choices = batch["choice"].tolist()
         true_choices = batch.get("true_choice", np.full(len(choices), CHOICE_UNKNOWN)).tolist()
         differ = np.full(len(choices), False)
@@ -242,9 +243,12 @@ def read_split(provider: Provider, split: str, seed: int) -> Iterator[Example]:
         yield from (Example(*row) for row in columns)
 
 
-def _unpadded(ids: np.ndarray) -> list[np.ndarray]:
-    lengths = np.count_nonzero(np.cumsum((ids != PAD_ID)[:, ::-1], axis=1), axis=1)
-    return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
+def _rows(column: np.ndarray) -> list[np.ndarray]:
+    """Each example's ids, without pads at their end."""
+    if column.dtype == object:  # of several lengths
+        return list(column)
+    lengths = np.count_nonzero(np.cumsum((column != PAD_ID)[:, ::-1], axis=1), axis=1)
+    return [row[:length] for row, length in zip(column, lengths.tolist(), strict=True)]
 
 
 def read_files(provider: Provider) -> dict[str, tuple[SourceReport, int]]:

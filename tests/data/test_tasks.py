@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import resource
 import sys
 
 import pytest
@@ -212,3 +213,17 @@ def test_pooled_gives_every_pair_of_all_once_and_tokens_alike(tasks, tmp_path):
     first = rows_of(tasks, "pooled", "train", vocabulary)[:150]
     share = sum(b"Human" in vocabulary.decode(row.prompt.tolist()).encode() for row in first) / 150
     assert 0.02 < share < 0.2  # 28 of 328
+
+
+def test_a_long_text_does_not_make_its_neighbours_long(tasks, tmp_path):
+    """Padded to one of 3 million letters, 256 examples would take 3 GB."""
+    lines = [{"prompt": f"p {i}", "chosen": f"{i}", "rejected": "no"} for i in range(300)]
+    lines[7]["chosen"] = "x " * 1_500_000
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    vocabulary = byte_vocabulary()
+    tasks.register_tasks(vocabulary, {}, files_of(preferences=path), 64)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = rows_of(tasks, "preferences", "train", vocabulary)
+    assert max(len(row.response_a) + len(row.response_b) for row in rows) > 2_999_999
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
