@@ -41,10 +41,15 @@ def start(tmp_path):
     def begin(*arguments: str, **more: str) -> subprocess.Popen:
         return subprocess.Popen(
             [REHEARSAL, *arguments], cwd=tmp_path, env={**variables, **more}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts,
         )  # fmt: skip
 
     return begin
+
+
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore them, and what they start as well: tests may run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def seen(log: Path) -> dict[str, str]:
