@@ -34,6 +34,10 @@ def report(
         "read": read,
         "dropped": dict(sorted(dropped.items())),
         "noted": dict(sorted(noted.items())),
+        "not_needed": sum(pairs for _, pairs in sources.values())
+        - sum(split["read"] for split in splits.values())
+        if sources
+        else 0,
         "sources": {name: one.as_json(num_pairs) for name, (one, num_pairs) in sources.items()},
         "splits": {
             split: counts | {"prompts": len(np.unique(prompts[split]))}
@@ -46,10 +50,11 @@ def report(
 def told(found: Mapping[str, Any], seconds: float) -> str:
     """The same in a few lines; `seconds` is how long reading and tokenising took."""
     kept = sum(split["examples"] for split in found["splits"].values())
-    lines = [
-        f"{found['read']:,} rows, {kept:,} pairs kept, {found['read'] / max(seconds, 1e-9):,.0f} "
-        "rows a second"
-    ]
+    rows = found["read"] + found["not_needed"]
+    rate = rows / max(seconds, 1e-9)
+    lines = [f"{rows:,} rows, {kept:,} pairs kept, {rate:,.0f} rows a second"]
+    if found["not_needed"]:
+        lines.append(f"not needed {found['not_needed']:,}: NUM_TRAIN or NUM_VALIDATION was reached")
     for name, source in found["sources"].items():
         files = ", ".join(source["files"][:3]) + ", ..." * (len(source["files"]) > 3)
         lines.append(f"{name}: {source['rows']:,} rows of {files}: {source['recognised']}")

@@ -81,7 +81,7 @@ class FileDataSource(seqio.FunctionDataSource):
 
     @functools.cached_property
     def pairs(self) -> dict[str, list[PreferencePair]]:
-        """Of each split."""
+        """The pairs of each split."""
         fits = functools.lru_cache(2**16)(self._fits)
         source, paths = self._files.make(), self._files.paths
         found = read_source(source, paths, self._max_bad_examples, fits)
@@ -252,7 +252,7 @@ def _rows(column: np.ndarray) -> list[np.ndarray]:
 
 
 def read_files(provider: Provider) -> dict[str, tuple[SourceReport, int]]:
-    """Of each source of files that the task, or the mixture, has: its report and its pairs."""
+    """Report and number of pairs of each source of files that a task or mixture has."""
     tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
     files = [task.source for task in tasks if isinstance(task.source, FileDataSource)]
     numbers = {one.name: sum(map(len, one.pairs.values())) for one in files}

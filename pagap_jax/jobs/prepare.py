@@ -117,7 +117,7 @@ def _files_by_source(
     task: str,
     sources: Mapping[str, Callable[[], Source]],
 ) -> dict[str, SourceFiles]:
-    """Of each source its files: their content belongs to what is made of them, like settings."""
+    """The files by source: their content belongs to what is made of them, like settings."""
     if data_file is None:
         return {}
     files = dict(data_file) if isinstance(data_file, Mapping) else {task: data_file}

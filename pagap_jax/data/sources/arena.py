@@ -20,6 +20,7 @@ from pagap_jax.data.sources.conversations import (
     part,
     turns_of,
 )
+from pagap_jax.data.sources.files import splits_by_name
 from pagap_jax.data.sources.rows import (
     NULL,
     BadRowError,
@@ -28,6 +29,7 @@ from pagap_jax.data.sources.rows import (
     Fields,
     checked_text,
     field,
+    names,
     shown,
 )
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN, PreferencePair
@@ -61,7 +63,7 @@ class ChatbotArena:
         languages: of the rows to read, as their column names them ('English', 'en'); None for all.
         keep_diverging: whether conversations are kept whose models had different histories: the
             prompt is then what both have in common up to a user's turn, and the responses run over
-            several turns. Left out, only those are read in which all but the last turn is shared.
+            several turns. If False, only those are read in which all but the last turn is shared.
         template: makes what turns conversations into text.
     """
 
@@ -69,22 +71,25 @@ class ChatbotArena:
     languages: Sequence[str] | None = None
     keep_diverging: bool = False
     template: Callable[[], ChatTemplate] = ChatTemplate
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a text where several are expected."""
+        if self.languages is not None:
+            names(self.languages, "ChatbotArena.languages")
+
     recognised = "battles of two models"
 
     def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
-        """Each file; they have no splits of their own."""
-        return [(path, "") for path in paths]
+        """Each file, with the split that its name says where all of them say one."""
+        return splits_by_name(paths)
 
     def pair(self, row: Fields, context: Context) -> PreferencePair:
         """Raises BadRowError for another format, DroppedRowError for what is left out."""
         if self.languages is not None and field(row, "language") not in self.languages:
             raise DroppedRowError(LANGUAGE)
         winner = _winner(row)
-        if isinstance(winner, str):
-            if not self.keep_ties:
-                raise DroppedRowError(winner)
-            context.report.noted[winner] += 1
-            winner = CHOICE_UNKNOWN
+        if isinstance(winner, str) and not self.keep_ties:
+            raise DroppedRowError(winner)
         a, b = _conversations(row)
         for turn in (*a, *b):
             if turn.role == ASSISTANT and turn.text.strip("* ").startswith(_SERVER_ERRORS):
@@ -93,6 +98,9 @@ class ChatbotArena:
         template = self.template()
         of_a, of_b = (template.response(turns) for turns in rest)
         asked = template.prompt(prompt)
+        if isinstance(winner, str):
+            context.report.noted[winner] += 1
+            winner = CHOICE_UNKNOWN
         return PreferencePair(asked, of_a, of_b, winner, split=context.split)
 
 
@@ -117,17 +125,19 @@ def _winner(row: Fields) -> int | str:
 
 
 def _conversations(row: Fields) -> tuple[list[Turn], list[Turn]]:
-    """Of both models."""
+    """What was said with each model."""
     if "conversation_a" in row:
         names = ("conversation_a", "conversation_b")
         if any(field(row, name) is None for name in names):
             raise DroppedRowError(NULL)
         a, b = (turns_of(row[name], f"field {name!r}") for name in names)
         return a, b
-    users = _cell(row, "prompt")
+    users, of_a, of_b = (_cell(row, name) for name in ("prompt", "response_a", "response_b"))
+    if not len(users) == len(of_a) == len(of_b):
+        raise DroppedRowError(CORRUPT)
     a, b = (
-        [turn for pair in zip(users, _cell(row, name), strict=False) for turn in _said(*pair)]
-        for name in ("response_a", "response_b")
+        [turn for pair in zip(users, said, strict=True) for turn in _said(*pair)]
+        for said in (of_a, of_b)
     )
     return a, b
 

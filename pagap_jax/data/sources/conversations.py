@@ -24,6 +24,7 @@ from pagap_jax.errors import ConfigError
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 OTHER_PARTS = "pictures, files or other parts that aren't text"
 TOOLS = "calls of tools"
+NO_COMMON_PROMPT = "conversations without a user's turn in common"
 
 _ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), USER),
@@ -64,7 +65,7 @@ class ChatTemplate:
 
     def prompt(self, turns: Sequence[Turn]) -> str:
         """The turns as text, and the mark that asks for an answer."""
-        return (self._joined(turns) + self.assistant).strip()
+        return (self._joined(turns) + self.assistant).strip() if turns else ""
 
     def response(self, turns: Sequence[Turn]) -> str:
         """What follows a prompt: the text of the first turn, then further turns with marks."""
@@ -109,6 +110,8 @@ def text_of_parts(content: Any, where: str) -> str:
         if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
             raise DroppedRowError(OTHER_PARTS)
         texts = [part.get("text", part.get("value")) for part in content]
+        if None in texts:
+            raise DroppedRowError(NULL)
         return "\n".join(checked_text(part, where) for part in texts)
     return checked_text(content, where)
 
@@ -127,14 +130,14 @@ def part(
         keep_diverging: whether they are kept.
 
     Raises:
-        BadRowError: they have no user's turn in common.
-        DroppedRowError: they part early, and such are left out.
+        DroppedRowError: they have no user's turn in common, or they part early and such are left
+            out.
     """
     common = [x for x, y in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b))]  # noqa: B905
     while common and common[-1].role != USER:
         common.pop()
     if not common:
-        raise BadRowError("found conversations without a user's turn in common, expected one")
+        raise DroppedRowError(NO_COMMON_PROMPT)
     rest = list(a[len(common) :]), list(b[len(common) :])
     if max(map(len, rest)) > 1:
         if not keep_diverging:

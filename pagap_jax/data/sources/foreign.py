@@ -8,8 +8,8 @@ from pagap_jax.data.sources.rows import Fields
 _READ = "import json, pathlib; rows = map(json.loads, pathlib.Path('IN').read_bytes().splitlines())"
 _WRITE = "pathlib.Path('OUT.jsonl').write_text('\\n'.join(map(json.dumps, pairs)))"
 
-# Columns that tell a format, what it is, and how its rows become pairs. What is a label of what was
-# looked up in each data set's card.
+# Columns that tell a format, what it is, and how its rows become pairs. What each label means is
+# taken from the data set's card.
 _FORMATS: tuple[tuple[set[str], str, str], ...] = (
     (
         {"history", "human_ref_A", "human_ref_B", "labels"},

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import gin
 
+from pagap_jax.data.sources.files import splits_by_name
 from pagap_jax.data.sources.rows import (
     DIVERGES_EARLY,
     WINDOWS_LINE_ENDS,
@@ -18,6 +19,7 @@ from pagap_jax.data.sources.rows import (
     Context,
     DroppedRowError,
     Fields,
+    names,
     shown,
     shown_pair,
     text,
@@ -45,16 +47,14 @@ class Transcripts:
     recognised = "transcripts (chosen, rejected)"
 
     def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
-        """Each file; they have no splits of their own."""
-        return [(path, "") for path in paths]
+        """Each file, with the split that its name says where all of them say one."""
+        return splits_by_name(paths)
 
     def pair(self, row: Fields, context: Context) -> PreferencePair:
         """Raises BadRowError for another format, DroppedRowError for pairs that part early."""
         if "transcript" in row and "chosen" not in row:
             raise BadRowError(f"found {_RED_TEAM}; expected fields 'chosen' and 'rejected'")
         chosen, rejected = _unix(text(row, "chosen")), _unix(text(row, "rejected"))
-        if "\r" in row["chosen"] + row["rejected"]:
-            context.report.noted[WINDOWS_LINE_ENDS] += 1
         common = os.path.commonprefix([chosen, rejected])
         turn = common.rfind(ASSISTANT_TURN)
         if turn < 0:
@@ -67,6 +67,8 @@ class Transcripts:
             if not self.keep_diverging:
                 raise DroppedRowError(DIVERGES_EARLY)
             context.report.noted[DIVERGES_EARLY] += 1
+        if "\r" in row["chosen"] + row["rejected"]:
+            context.report.noted[WINDOWS_LINE_ENDS] += 1
         return shown_pair(chosen[:end], chosen[end:], rejected[end:], context)
 
 
@@ -87,32 +89,29 @@ class HHFolders(Transcripts):
             DataError: a part or a file of it isn't there, or it's red-team-attempts.
         """
         found: list[tuple[pathlib.Path, str]] = []
+        files: list[pathlib.Path] = []
         for path in paths:
             if "red-team-attempts" in path.name:
                 raise DataError(f"{path}: found {_RED_TEAM}")
             if path.is_file():
-                found.append((path, _split_of(path)))
+                files.append(path)
                 continue
             folders = [path] if path.name in self.parts else [path / part for part in self.parts]
             for folder in folders:
                 for split, name in (("train", "train"), ("validation", "test")):
-                    files = sorted(folder.glob(f"{name}.jsonl*"))
-                    if not files:
+                    published = [folder / f"{name}.jsonl{end}" for end in (".gz", "")]
+                    there = [file for file in published if file.is_file()]
+                    if not there:
                         raise DataError(
                             f"{folder}: found no {name}.jsonl.gz, expected the folder as published "
                             f"with the parts {list(self.parts)}"
                         )
-                    found.append((files[0], split))
-        return found
+                    found.append((there[0], split))
+        return found + splits_by_name(files)
 
 
 def _unix(transcript: str) -> str:
     return transcript.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _split_of(path: pathlib.Path) -> str:
-    name = path.name.partition(".")[0]
-    return {"train": "train", "test": "validation"}.get(name, "")
 
 
 @gin.configurable
@@ -127,7 +126,7 @@ def hh_helpful(
     keep_diverging: bool = True,
 ) -> HHFolders:
     """Helpfulness: base, rejection-sampled and online pooled, or a choice of them."""
-    return HHFolders(keep_diverging, parts)
+    return HHFolders(keep_diverging, names(parts, "hh_helpful.parts"))
 
 
 @gin.configurable
@@ -135,4 +134,4 @@ def hh_harmless(
     parts: Sequence[str] = ("harmless-base",), keep_diverging: bool = True
 ) -> HHFolders:
     """Harmlessness."""
-    return HHFolders(keep_diverging, parts)
+    return HHFolders(keep_diverging, names(parts, "hh_harmless.parts"))

@@ -14,27 +14,40 @@ r"""What people bring: the shapes in which comparisons lie on disks, told from t
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import TypeAlias
 
 import gin
 
-from pagap_jax.data.sources.conversations import ChatTemplate, part, turns_of
+from pagap_jax.data.sources.conversations import (
+    ASSISTANT,
+    SYSTEM,
+    ChatTemplate,
+    Turn,
+    part,
+    turns_of,
+)
+from pagap_jax.data.sources.files import splits_by_name
 from pagap_jax.data.sources.foreign import refusal
 from pagap_jax.data.sources.hh import ASSISTANT_TURN, Transcripts
 from pagap_jax.data.sources.rows import (
+    NULL,
     REPEATED_PROMPT,
     BadRowError,
     Context,
+    DroppedRowError,
     Fields,
     SourceReport,
     UnreadableFormatError,
     choice,
+    field,
     shown_pair,
     text,
 )
 from pagap_jax.records import CHOICE_A, PreferencePair
 
+HISTORY = "an instruction with a history of turns"
 EQUAL_SCORES = "the chosen and the rejected response have the same score"
 
 TEXTS = "texts (prompt, response_a, response_b, choice) or (prompt, chosen, rejected)"
@@ -44,6 +57,10 @@ MESSAGES = "messages (prompt, chosen, rejected)"
 IMPLICIT_MESSAGES = "messages with the prompt in them (chosen, rejected)"
 SHAREGPT = "ShareGPT (conversations, chosen, rejected)"
 INSTRUCTION = "instructions (instruction, input, chosen, rejected)"
+
+# Of texts without a column 'prompt': columns that hold it, or what stood before it, all the same.
+_PROMPT_ELSEWHERE = {"question", "query", "input", "context", "history", "system", "messages"}
+_MESSAGES_AS_TEXT = re.compile(r"\s*\[\s*\{\s*['\"](role|from|content|value)['\"]")
 
 _EXPECTED = (
     "(prompt, response_a, response_b, choice), (prompt, chosen, rejected) or another of the shapes "
@@ -56,10 +73,18 @@ def shape_of(row: Fields) -> str:
 
     Raises:
         BadRowError: none of them.
+        DroppedRowError: a null where a text should be.
         UnreadableFormatError: it's of a known format that isn't read here.
     """
     if (found := refusal(row)) is not None:
         raise UnreadableFormatError(found)
+    if any(name in row and row[name] is None for name in ("prompt", "chosen", "rejected")):
+        raise DroppedRowError(NULL)
+    if _MESSAGES_AS_TEXT.match(str(row.get("chosen", ""))) and isinstance(row["chosen"], str):
+        raise UnreadableFormatError(
+            "field 'chosen': found messages written as a text, expected a list of messages: save "
+            "the data as JSON lines or parquet"
+        )
     if "response_a" in row and "response_b" in row:
         return TEXTS
     if "conversations" in row:
@@ -74,6 +99,8 @@ def shape_of(row: Fields) -> str:
         return MESSAGES if isinstance(row.get("prompt"), list | dict) else IMPLICIT_MESSAGES
     if "prompt" in row:
         return TEXTS
+    if elsewhere := sorted({*row} & _PROMPT_ELSEWHERE):
+        raise BadRowError(f"found the prompt in {elsewhere}, expected it in a field 'prompt'")
     is_transcript = ASSISTANT_TURN in str(row["chosen"]).replace("\r\n", "\n")
     return TRANSCRIPTS if is_transcript else IMPLICIT_TEXTS
 
@@ -96,14 +123,12 @@ class Preferences:
     recognised: str = dataclasses.field(default="", init=False)
 
     def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
-        """Each file; they have no splits of their own."""
-        return [(path, "") for path in paths]
+        """Each file, with the split that its name says where all of them say one."""
+        return splits_by_name(paths)
 
     def pair(self, row: Fields, context: Context) -> PreferencePair:
         """Raises BadRowError for a row of no shape, UnreadableFormatError for one of another."""
         shape = shape_of(row)
-        if row.get("score_chosen") is not None and row["score_chosen"] == row.get("score_rejected"):
-            context.report.noted[EQUAL_SCORES] += 1
         self.recognised = self.recognised or shape
         if shape != self.recognised:
             raise UnreadableFormatError(
@@ -115,19 +140,27 @@ class Preferences:
             pair = _with_choice(row, context.split)
         else:
             pair = shown_pair(*_READERS[shape](self, row, context.report), context)
+        if row.get("score_chosen") is not None and row["score_chosen"] == row.get("score_rejected"):
+            context.report.noted[EQUAL_SCORES] += 1
         return self._without_repeated_prompt(pair, context.report)
 
     def _without_repeated_prompt(
         self, pair: PreferencePair, report: SourceReport
     ) -> PreferencePair:
         prompt, sides = pair.prompt, (pair.response_a, pair.response_b)
-        if not prompt or not all(side.startswith(prompt) for side in sides):
+        if not prompt or not all(_begins_with(side, prompt) for side in sides):
             return pair
         report.noted[REPEATED_PROMPT] += 1
         if not self.strip_prompt:
             return pair
         a, b = (side.removeprefix(prompt).strip() for side in sides)
         return dataclasses.replace(pair, response_a=a, response_b=b)
+
+
+def _begins_with(response: str, prompt: str) -> bool:
+    """Whether it repeats the prompt, which ends where a word ends."""
+    following = response[len(prompt) : len(prompt) + 1]
+    return response.startswith(prompt) and not (prompt[-1].isalnum() and following.isalnum())
 
 
 def _with_choice(row: Fields, split: str) -> PreferencePair:
@@ -166,26 +199,30 @@ def _in_a_word(common: str) -> bool:
 
 
 def _messages(source: Preferences, row: Fields, report: SourceReport) -> _Texts:
-    del report
-    prompt = turns_of(row["prompt"], "field 'prompt'")
-    return _answered(source, prompt, row)
+    return _answered(source, turns_of(row["prompt"], "field 'prompt'"), row, report)
 
 
 def _sharegpt(source: Preferences, row: Fields, report: SourceReport) -> _Texts:
-    del report
-    return _answered(source, turns_of(row["conversations"], "field 'conversations'"), row)
+    system = [Turn(SYSTEM, text(row, "system"))] if row.get("system") else []
+    turns = turns_of(row["conversations"], "field 'conversations'")
+    return _answered(source, system + turns, row, report)
 
 
-def _answered(source: Preferences, prompt: list, row: Fields) -> _Texts:
-    responses = []
-    for name in ("chosen", "rejected"):
-        if name not in row:
-            raise BadRowError(f"field {name!r}: found fields {sorted(row)}, expected it among them")
-        value = row[name]
-        is_text = isinstance(value, str)
-        turns = [] if is_text else turns_of(value, f"field {name!r}")
-        responses.append(text(row, name) if is_text else source.template().response(turns))
-    return source.template().prompt(prompt), responses[0], responses[1]
+def _answered(source: Preferences, prompt: list[Turn], row: Fields, report: SourceReport) -> _Texts:
+    """A conversation and two answers: texts, or messages, before which it may stand once more."""
+    sides = [field(row, name) for name in ("chosen", "rejected")]
+    if all(isinstance(side, str) for side in sides):
+        return source.template().prompt(prompt), text(row, "chosen"), text(row, "rejected")
+    names = ("field 'chosen'", "field 'rejected'")
+    answers = [turns_of(side, name) for side, name in zip(sides, names, strict=True)]
+    if prompt and all(answer[: len(prompt)] == prompt for answer in answers):
+        report.noted[REPEATED_PROMPT] += 1
+        answers = [answer[len(prompt) :] for answer in answers]
+    for answer, name in zip(answers, names, strict=True):
+        if answer and answer[0].role != ASSISTANT:
+            raise BadRowError(f"{name}: found a turn of the {answer[0].role}, expected an answer")
+    chosen, rejected = map(source.template().response, answers)
+    return source.template().prompt(prompt), chosen, rejected
 
 
 def _implicit_messages(source: Preferences, row: Fields, report: SourceReport) -> _Texts:
@@ -200,7 +237,10 @@ def _implicit_messages(source: Preferences, row: Fields, report: SourceReport) -
 
 def _instruction(source: Preferences, row: Fields, report: SourceReport) -> _Texts:
     del source, report
-    parts = [text(row, "instruction"), text(row, "input") if row.get("input") else ""]
+    if row.get("history"):
+        raise DroppedRowError(HISTORY)
+    more = [text(row, name) if row.get(name) else "" for name in ("system", "input")]
+    parts = [more[0], text(row, "instruction"), more[1]]
     prompt = "\n\n".join(part.strip() for part in parts if part.strip())
     return prompt, text(row, "chosen"), text(row, "rejected")
 

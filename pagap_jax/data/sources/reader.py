@@ -91,7 +91,7 @@ def read_source(
     found = SourcePairs([], SourceReport())
     report = found.report
     for path, split in source.splits(expand(paths)):
-        report.files.append(path.name)
+        report.files.append(f"{path.parent.name}/{path.name}")
         for row in with_progress(rows_of(path), f"reading {path.name}"):
             context = Context(report.read, split, report, fits)
             report.read += 1
@@ -106,7 +106,8 @@ def read_source(
                 if report.dropped[BAD_LINE] > max_bad_examples:
                     raise DataError(
                         f"{row.where}: {error} "
-                        f"(prepare.max_bad_examples = {max_bad_examples}: so many are skipped)"
+                        f"(at most {max_bad_examples} bad rows are skipped: "
+                        "prepare.max_bad_examples)"
                     ) from error
     report.recognised = source.recognised
     if not found.pairs:

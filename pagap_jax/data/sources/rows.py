@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pagap_jax.errors import ConfigError
 from pagap_jax.records import CHOICE_A, CHOICE_B, PreferencePair
 
 Fields = Mapping[str, Any]
@@ -15,6 +16,9 @@ NULL = "null instead of a text"
 DIVERGES_EARLY = "transcripts diverge before the last turn"
 REPEATED_PROMPT = "both responses begin with the prompt"
 WINDOWS_LINE_ENDS = "line ends of Windows"
+
+
+MAX_TEXT = 2**24  # characters: no response is longer, and a bomb of zeros is noticed in time
 
 
 class BadRowError(Exception):
@@ -84,6 +88,10 @@ def checked_text(value: Any, where: str) -> str:
     """The value where it is a text that a vocabulary can encode; raises BadRowError."""
     if not isinstance(value, str):
         raise BadRowError(f"{where}: found {shown(value)}, expected a text")
+    if len(value) > MAX_TEXT:
+        raise BadRowError(
+            f"{where}: found {len(value):,} characters, expected {MAX_TEXT:,} at most"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:  # JSON's \ud800 escapes: no vocabulary can encode them
@@ -95,7 +103,7 @@ def checked_text(value: Any, where: str) -> str:
 
 def choice(row: Fields, name: str = "choice") -> int:
     """A label that is 0 or 1, which JSON's `true` isn't."""
-    value = row.get(name, "no such field")
+    value = field(row, name)
     if type(value) is not int or value not in (CHOICE_A, CHOICE_B):
         raise BadRowError(f"field {name!r}: found {shown(value)}, expected 0 or 1")
     return value
@@ -107,6 +115,13 @@ def shown_pair(prompt: str, chosen: str, rejected: str, context: Context) -> Pre
     if hashed_uniform("side", context.index) < 0.5:
         return PreferencePair(prompt.strip(), chosen, rejected, CHOICE_A, split=context.split)
     return PreferencePair(prompt.strip(), rejected, chosen, CHOICE_B, split=context.split)
+
+
+def names(value: Sequence[str], setting: str) -> tuple[str, ...]:
+    """A setting that takes several names; raises ConfigError for one that lacks its comma."""
+    if isinstance(value, str):
+        raise ConfigError(f"{setting}: found the text {value!r}, expected several: ({value!r},)")
+    return tuple(value)
 
 
 def hashed_uniform(purpose: str, number: int) -> float:

@@ -5,7 +5,6 @@ re-export for Vertex AI (input_text, candidate_0, candidate_1, choice).
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from pagap_jax.data.sources.rows import (
     checked_text,
     choice,
     field,
+    names,
     shown,
     text,
 )
@@ -32,6 +32,7 @@ POST_CUT = "the post was cut at its end to fit"
 OTHER_SPLIT = "of a split that isn't asked for"
 
 _PROMPT = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+_VERTEX_MARK = "[summary]:"
 _AXES = (
     "evaluations of single summaries on several axes, which name no better one of two: expected "
     "comparisons (comparisons/batch*.json)"
@@ -49,6 +50,11 @@ class SummarizeFromFeedback:
     """
 
     validation_splits: Sequence[str] = ("valid1", "valid2")
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a text where several are expected."""
+        names(self.validation_splits, "SummarizeFromFeedback.validation_splits")
+
     recognised = "comparisons of summaries"
 
     def splits(self, paths: list[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
@@ -68,8 +74,10 @@ class SummarizeFromFeedback:
             UnreadableFormatError: axis evaluations.
         """
         if "candidate_0" in row:
-            names = ("input_text", "candidate_0", "candidate_1")
-            prompt, a, b = (text(row, name).strip() for name in names)
+            columns = ("input_text", "candidate_0", "candidate_1")
+            prompt, a, b = (text(row, name).strip() for name in columns)
+            post = prompt.removesuffix(_VERTEX_MARK).rstrip()
+            prompt = _fitting(post, "{post}" + prompt[len(post) :], context)
             return PreferencePair(prompt, a, b, choice(row), split=context.split)
         if "input_text" in row:
             raise UnreadableFormatError("found prompts without summaries, expected comparisons")
@@ -100,18 +108,27 @@ def _summary(summary: Any, where: str) -> str:
 
 
 def _prompt(info: Fields, context: Context) -> str:
-    """The post with its place; where it's too long the post loses lines at its end."""
+    """The post with its place."""
     if info.get("post") is None:
         raise DroppedRowError(NULL)
     parts = {name: info.get(name) or "" for name in ("subreddit", "title", "post")}
     for name, value in parts.items():
         parts[name] = checked_text(value, f"field 'info', {name!r}").strip()
-    written = functools.partial(_PROMPT.format, subreddit=parts["subreddit"], title=parts["title"])
-    post = parts["post"]
-    if context.fits(written(post=post)):
-        return written(post=post)
+    place = _PROMPT.replace("{subreddit}", parts["subreddit"]).replace("{title}", parts["title"])
+    return _fitting(parts["post"], place, context)
+
+
+def _fitting(post: str, place: str, context: Context) -> str:
+    """The post in its place, which is marked as {post}; one that's too long loses its end."""
+    before, _, after = place.rpartition("{post}")
+
+    def written(shorter: str) -> str:
+        return before + shorter + after
+
+    if context.fits(written(post)):
+        return written(post)
     context.report.noted[POST_CUT] += 1
-    return written(post=_cut(post, lambda shorter: context.fits(written(post=shorter))))
+    return written(_cut(post, lambda shorter: context.fits(written(shorter))))
 
 
 def _cut(post: str, fits: Callable[[str], bool]) -> str:
@@ -120,8 +137,10 @@ def _cut(post: str, fits: Callable[[str], bool]) -> str:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(post[:middle]) else (low, middle - 1)
-    beginning = post[:low]
+    beginning, rest = post[:low], post[low:]
     for separator in ("\n", " "):
+        if rest.startswith(separator) or not rest:
+            return beginning.rstrip()
         if (shorter := beginning.rpartition(separator)[0].rstrip()) and fits(shorter):
             return shorter
     return beginning

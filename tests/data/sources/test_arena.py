@@ -9,7 +9,7 @@ import pytest
 from pagap_jax.data.sources import arena, reader
 from pagap_jax.data.sources.registry import SOURCES
 from pagap_jax.data.sources.rows import DIVERGES_EARLY, NULL
-from pagap_jax.errors import DataError
+from pagap_jax.errors import ConfigError, DataError
 from tests.data.sources.conftest import FORMATS
 
 ARENA = "chatbot_arena"
@@ -73,6 +73,24 @@ def test_ties_may_be_kept_with_weight_0(read):
     assert found.report.noted == {arena.TIE: 1, arena.BOTH_BAD: 2}
 
 
+def test_a_tie_that_is_left_out_for_another_reason_is_not_noted(read):
+    found = read(ARENA, [battle(("q", None), winner="tie"), battle()], keep_ties=True)
+    assert (found.report.dropped, found.report.noted) == ({NULL: 1}, {})
+
+
+@pytest.mark.parametrize("cells", [("q", "q2"), ("q",)])
+def test_lists_of_other_lengths_are_left_out(read, cells):
+    row = {"prompt": list(cells), "response_a": ["a"], "response_b": ["b", "c"]}
+    flags = {"winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
+    found = read(ARENA, [row | flags, battle()])
+    assert found.report.dropped == {arena.CORRUPT: 1}
+
+
+def test_a_setting_that_lacks_its_comma():
+    with pytest.raises(ConfigError, match="languages: found the text 'English', expected several"):
+        SOURCES[ARENA](languages="English")
+
+
 def test_a_language_may_be_asked_for(read):
     found = read(ARENA, [battle(), battle(language="French")], languages=("English",))
     assert (len(found.pairs), found.report.dropped) == (1, {arena.LANGUAGE: 1})
@@ -97,7 +115,7 @@ def test_turns_that_differ(read):
     ("row", "message"),
     [
         (battle(winner="neither"), "'winner': found 'neither', expected one of"),
-        (battle(("q", "x"), ("other", "y")), "without a user's turn in common"),
+        (battle(("q", "x"), ("other", "y")), "left out: .*without a user's turn in common"),
         (battle(conversation_a="q"), "'conversation_a': found 'q', expected a list of messages"),
         ({"prompt": "p", "winner": "tie"}, "found no pairs in 1 rows"),
         ({"prompt": "p"}, "'winner': found fields"),

@@ -3,6 +3,7 @@
 import pytest
 
 from pagap_jax.data.sources.conversations import (
+    NO_COMMON_PROMPT,
     OTHER_PARTS,
     TOOLS,
     ChatTemplate,
@@ -10,7 +11,7 @@ from pagap_jax.data.sources.conversations import (
     part,
     turns_of,
 )
-from pagap_jax.data.sources.rows import NULL, BadRowError, DroppedRowError, SourceReport
+from pagap_jax.data.sources.rows import NULL, DroppedRowError, SourceReport
 from pagap_jax.errors import ConfigError
 
 
@@ -28,6 +29,7 @@ def turns(*texts, first="user"):
         ([Turn("system", "Be brief."), *turns("q")], "Be brief.\n\nHuman: q\n\nAssistant:"),
         ([Turn("system", ""), *turns("q")], "Human: q\n\nAssistant:"),
         (turns(""), "Human:\n\nAssistant:"),
+        ([], ""),
     ],
 )
 def test_the_default_template_is_that_of_hh(said, text):
@@ -59,7 +61,12 @@ def test_roles_have_several_names(role):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, NULL), ([{"type": "image", "image": "x"}], OTHER_PARTS), (["q"], OTHER_PARTS)],
+    [
+        (None, NULL),
+        ([{"type": "text", "text": None}], NULL),
+        ([{"type": "image", "image": "x"}], OTHER_PARTS),
+        (["q"], OTHER_PARTS),
+    ],
 )
 def test_turns_without_text_are_left_out(content, reason):
     with pytest.raises(DroppedRowError, match=reason):
@@ -79,5 +86,5 @@ def test_where_two_conversations_part():
     assert not report.noted
     assert part(a, turns("q", "w"), report, True) == (a[:1], a[1:], turns("w", first="assistant"))
     assert report.noted.total() == 1
-    with pytest.raises(BadRowError, match="without a user's turn in common"):
+    with pytest.raises(DroppedRowError, match=NO_COMMON_PROMPT):
         part(a, turns("p", "x"), report, True)

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import tracemalloc
 
 import pyarrow
 import pyarrow.parquet
@@ -82,12 +83,14 @@ def test_an_array_is_read_piece_by_piece(tmp_path, monkeypatch, size):
         ('[{"a": 1}, {"a": ', "item 2: found ', {\"a\": ', expected a JSON object"),
         ('[{"a": 1} {"a": 2}]', "item 2: found ' {\"a\": 2}\\]', expected a JSON object"),
         ("[" * 10**5, "item 1: found .*expected a JSON object"),
+        ('[{"a": {"b": 1, "b": 2}, "c": "xx', "item 1: found .*expected a JSON object"),
+        ('[\n{"a": 1}]\n[{"a": 2}]', " found .* after the array, expected nothing"),
     ],
 )
 def test_an_array_that_is_cut_or_broken(tmp_path, text, message):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=f"a.json: {message}"):
+    with pytest.raises(DataError, match=f"a.json:.*{message}"):
         fields(path)
 
 
@@ -102,14 +105,18 @@ def test_items_that_are_no_rows(tmp_path):
         rows[2].fields()
 
 
-def test_a_line_without_an_end_is_not_held_in_memory(tmp_path):
-    path = tmp_path / "a.jsonl.gz"
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
+def test_a_line_without_an_end_is_not_held_in_memory(tmp_path, name):
+    path = tmp_path / name
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(b"{}\n")
-        for _ in range(40):
+        for _ in range(200):
             file.write(bytes(2**20))
-    with pytest.raises(DataError, match=r"a.jsonl.gz:2: found a line of over 16,777,216 bytes"):
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"found a line of over 16,777,216"):
         fields(path)
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
 
 
 def test_broken_tables_are_named(tmp_path):
@@ -118,10 +125,10 @@ def test_broken_tables_are_named(tmp_path):
     rows = list(files.rows_of(path))
     assert rows[0].fields() == {"a": "1", "b": "2"}
     for row, cells in ((rows[1], 1), (rows[2], 3)):
-        with pytest.raises(BadRowError, match=f"found {cells} cells"):
+        with pytest.raises(BadRowError, match=f"found {cells} cells, expected as many"):
             row.fields()
     path.write_bytes(b"a,b\n1,\xff\n")
-    with pytest.raises(DataError, match="a.csv: found .*, expected UTF-8"):
+    with pytest.raises(DataError, match="a.csv: after row 0: found .*, expected UTF-8"):
         fields(path)
     path.write_text('a,b\n1,"2"x\n')
     with pytest.raises(DataError, match="a.csv: after line 1: found .*, expected CSV"):
@@ -136,6 +143,65 @@ def test_broken_tables_are_named(tmp_path):
         fields(packed)
 
 
+def test_a_repeated_key_inside_of_a_long_item(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_CHUNK", 20)
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": {"b": 1, "b": 2}, "c": "' + "x" * 100 + '"}, {"a": 1}]')
+    first, second = files.rows_of(path)
+    with pytest.raises(BadRowError, match="more than once"):
+        first.fields()
+    assert second.fields() == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", [pyarrow.timestamp("us"), pyarrow.date32()])
+def test_dates_that_python_lacks(tmp_path, kind):
+    path = tmp_path / "a.parquet"
+    column = pyarrow.array([2**30 if kind == pyarrow.date32() else 2**62], kind)
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": ["p"], "when": column}), path)
+    with pytest.raises(DataError, match="a.parquet: after row 0: found .*, expected parquet"):
+        fields(path)
+
+
+def test_columns_given_twice_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(DataError, match=r"found the columns \['a'\] more than once"):
+        fields(path)
+    path = tmp_path / "a.parquet"
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, ["a", "a"])
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(DataError, match=r"found the columns \['a'\] more than once"):
+        fields(path)
+
+
+def test_cells_are_texts_but_for_a_choice(tmp_path):
+    path = tmp_path / "a.CSV"
+    path.write_text("choice,b\n1,1\n2,x\n")
+    assert fields(path) == [{"choice": 1, "b": "1"}, {"choice": "2", "b": "x"}]
+
+
+def test_a_zip_archive_is_named(tmp_path):
+    path = tmp_path / "a.csv.zip"
+    path.write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(DataError, match="found a zip archive, expected the file in it"):
+        fields(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["train.jsonl.gz", "test.jsonl.gz"], ["train", "validation"]),
+        (["train_prefs-0.parquet", "valid-0.parquet"], ["train", "validation"]),
+        (["test.jsonl.gz"], [""]),  # alone it's just a file
+        (["train.jsonl", "more.jsonl", "test.jsonl"], ["", "", ""]),
+        (["trainer.json", "tests.json"], ["", ""]),
+    ],
+)
+def test_splits_are_those_of_the_names(tmp_path, names, splits):
+    found = files.splits_by_name([tmp_path / name for name in names])
+    assert [split for _, split in found] == splits
+
+
 def test_paths_patterns_and_several(tmp_path):
     for name in ("b2.json", "b1.json", "c.json"):
         write(tmp_path / name)
@@ -145,6 +211,7 @@ def test_paths_patterns_and_several(tmp_path):
     assert [path.name for path in files.expand(several)] == ["c.json", "b1.json", "b2.json"]
     with pytest.raises(DataError, match=r"x\*: found No such file .*expected a file that matches"):
         files.expand(str(tmp_path / "x*"))
+    assert len(files.expand([tmp_path / "c.json", str(tmp_path / "*.json")])) == 3  # each once
     with pytest.raises(DataError, match="found no files"):
         files.expand([])
     assert files.digest(found) != files.digest(found[:1])

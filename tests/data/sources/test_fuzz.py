@@ -83,7 +83,9 @@ def changed_value(content, rng):
         del value[key]
     else:
         value[key] = rng.choice(OTHER_VALUES)
+    as_array = json.dumps(rows).encode()
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    lines = rng.choice((as_array, lines))
     deep = b"[" * 10_000 + b"]" * 10_000
     return lines.replace(b'"' + b"x" * 99 + b'"', deep)
 

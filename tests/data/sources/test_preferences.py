@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pagap_jax.data.sources import preferences
-from pagap_jax.data.sources.rows import DIVERGES_EARLY, REPEATED_PROMPT
+from pagap_jax.data.sources.rows import DIVERGES_EARLY, NULL, REPEATED_PROMPT
 from pagap_jax.errors import DataError
 from tests.data.sources.conftest import sides
 
@@ -156,13 +156,47 @@ def test_conversations_that_part_early(read):
         read("preferences", [row], keep_diverging=False)
 
 
+def test_a_conversation_that_answers_repeat(read):
+    found = read(
+        "preferences", [{"prompt": [USER], "chosen": [USER, GOOD], "rejected": [USER, BAD]}]
+    )
+    assert (sides(found), found.report.noted) == ([CHAT], {REPEATED_PROMPT: 1})
+
+
+def test_a_word_that_begins_like_the_prompt_repeats_nothing(read):
+    row = {"prompt": "Hi", "chosen": "His name", "rejected": "Hiya"}
+    found = read("preferences", [row], strip_prompt=True)
+    assert sides(found) == [("Hi", "His name", "Hiya")]
+
+
+def test_messages_written_as_text_are_refused(read):
+    cell = "[{'role': 'user', 'content': 'q'}]"
+    with pytest.raises(DataError, match="found messages written as a text"):
+        read("preferences", [{"prompt": "q", "chosen": cell, "rejected": cell}])
+
+
+def test_nulls_are_counted(read):
+    rows = [SHAPES["ShareGPT"][0], SHAPES["ShareGPT"][0] | {"chosen": None}]
+    assert read("preferences", rows).report.dropped == {NULL: 1}
+
+
+def test_what_stands_before_an_instruction(read):
+    row = SHAPES["instruction"][0]
+    found = read("preferences", [row | {"system": "Be brief."}, row | {"history": [["q", "a"]]}])
+    assert sides(found) == [("Be brief.\n\ndo\n\nthis", "good", "bad")]
+    assert found.report.dropped == {preferences.HISTORY: 1}
+    sharegpt = SHAPES["ShareGPT"][0] | {"system": "Be brief."}
+    assert sides(read("preferences", [sharegpt]))[0][0] == f"Be brief.\n\n{ASKED}"
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"text": "a"}, r"found fields \['text'\], expected \(prompt, response_a"),
         ({"chosen": [USER, GOOD]}, "'rejected': found None, expected a list of messages"),
         ({"conversations": [HUMAN]}, "'chosen': found fields"),
-        ({"conversations": [HUMAN], "chosen": GPT, "rejected": None}, "'rejected': found None"),
+        ({"question": "q", "chosen": "a", "rejected": "b"}, "found the prompt in .'question'."),
+        ({"prompt": [USER], "chosen": [USER, GOOD], "rejected": [BAD]}, "found a turn of the user"),
         ({"instruction": "a", "chosen": 1, "rejected": "b"}, "'chosen': found 1, expected a text"),
         ({"prompt": [USER], "chosen": [say("bard", "x")], "rejected": [BAD]}, "found role 'bard'"),
         ({"prompt": [USER], "chosen": [{"role": "user"}], "rejected": [BAD]}, "found fields .'rol"),

@@ -17,7 +17,7 @@ def sources_of(*bindings):
 def test_the_job_s_gin_file_names_all_of_them():
     found = sources_of()
     assert found.keys() == SOURCES.keys()
-    assert all(type(found[name]()) is type(make()) for name, make in SOURCES.items())
+    assert all(found[name]() == make() for name, make in SOURCES.items())
 
 
 def test_settings_reach_a_source_and_its_template():

@@ -76,7 +76,9 @@ def test_train_alone_is_split_by_prompt(read):
     ("post", "kept"),
     [
         ("one line\nsecond line\nthird line", "one line\nsecond line"),  # at a line break
-        ("many words in a single line and more", "many words in a single"),  # at a blank
+        ("many words in a single line and more", "many words in a single line"),  # at a blank
+        ("many words in a single lines", "many words in a single"),
+        ("first line of several words\nand more", "first line of several words"),
         ("x" * 60, "x" * 27),  # anywhere
     ],
 )
@@ -101,7 +103,7 @@ def test_a_folder_as_published(tmp_path):
     for name in ("batch3.json", "batch10.json"):
         (folder / name).write_text(json.dumps(row(name)) + "\n")
     found = reader.read_source(SOURCES[TLDR](), tmp_path / "openai")
-    assert found.report.files == ["batch10.json", "batch3.json"]
+    assert found.report.files == ["comparisons/batch10.json", "comparisons/batch3.json"]
 
 
 def test_google_s_re_export(read):
@@ -109,6 +111,10 @@ def test_google_s_re_export(read):
     found = read(TLDR, [{"input_text": "post\n[summary]: ", **sides, "choice": 1}])
     (pair,) = found.pairs
     assert (pair.prompt, pair.response_a, pair.choice) == ("post\n[summary]:", "a", 1)
+    long = {"input_text": f"{' '.join(['word'] * 20)}\n[summary]: ", **sides, "choice": 1}
+    found = read(TLDR, [long], fits=lambda prompt: len(prompt) <= 31)
+    assert found.pairs[0].prompt == "word word word word\n[summary]:"
+    assert found.report.noted == {tldr.POST_CUT: 1}
     with pytest.raises(DataError, match=":1: found prompts without summaries"):
         read(TLDR, [{"input_text": "post\n[summary]: "}])
 
