@@ -28,6 +28,7 @@ from pagap_jax.errors import DataError
 from pagap_jax.records import PreferencePair
 
 ASSISTANT_TURN = "\n\nAssistant:"
+_TURNS = ("\n\nHuman:", ASSISTANT_TURN)
 _RED_TEAM = (
     "red-team-attempts, single transcripts with a rating of harm: no pairs of responses to a "
     "prompt, and not to be trained on (their authors say so)"
@@ -63,7 +64,7 @@ class Transcripts:
                 f" up to {ASSISTANT_TURN!r} in common with 'chosen', {shown(chosen)}"
             )
         end = turn + len(ASSISTANT_TURN)
-        if ASSISTANT_TURN in chosen[end:] or ASSISTANT_TURN in rejected[end:]:
+        if any(mark in rest[end:] for rest in (chosen, rejected) for mark in _TURNS):
             if not self.keep_diverging:
                 raise DroppedRowError(DIVERGES_EARLY)
             context.report.noted[DIVERGES_EARLY] += 1

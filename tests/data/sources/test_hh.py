@@ -78,5 +78,10 @@ def test_pairs_that_part_early_are_kept_or_left_out(read):
     found = read("hh_transcripts", rows)
     assert sides(found)[1][1] == "yes\n\nHuman: more\n\nAssistant: end"
     assert found.report.noted == {DIVERGES_EARLY: 1}
+    thanked = transcript("q", "yes") + "\n\nHuman: thanks"
+    found = read(
+        "hh_transcripts", [rows[0], {"chosen": thanked, "rejected": transcript("q", "no")}]
+    )
+    assert found.report.noted == {DIVERGES_EARLY: 1}
     found = read("hh_transcripts", rows, keep_diverging=False)
     assert (len(found.pairs), found.report.dropped) == (1, {DIVERGES_EARLY: 1})
