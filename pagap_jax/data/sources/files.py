@@ -4,44 +4,28 @@ A file is read as it is asked for, some rows in memory at a time.
 """
 
 import csv
-import dataclasses
 import functools
 import glob
 import gzip
 import hashlib
 import io
-import json
 import os
 import pathlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
-from pagap_jax.data.sources.rows import BadRowError, shown
+from pagap_jax.data.sources.json_rows import array_rows, as_object, is_a_line, lines
+from pagap_jax.data.sources.rows import MAX_ROW, BadRowError, Row
 from pagap_jax.errors import DataError
 
 Paths: TypeAlias = str | os.PathLike | Sequence[str | os.PathLike]
 
-MAX_ROW = 2**24  # bytes of a line
 _BUFFER = 2**20  # bytes
-_CHUNK = 2**20  # characters
 _GZIP, _ZSTD, _PARQUET, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"PK\x03\x04"
 _SPLIT = re.compile(r"(train|test|validation|valid|val|eval|dev)(?![a-z])")
 _ROWS_AT_ONCE = 64  # of parquet
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One row of a file.
-
-    Attributes:
-        where: 'pairs.jsonl:3', as an error names it.
-        fields: what it holds; raises BadRowError where that can't be read.
-    """
-
-    where: str
-    fields: Callable[[], dict[str, Any]]
 
 
 def expand(paths: Paths) -> list[pathlib.Path]:
@@ -123,11 +107,11 @@ def _rows(path: pathlib.Path) -> Iterator[Row]:
         peeked = file.peek(_BUFFER)[:_BUFFER]
         is_array = peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
         # A line may be an array where it should be an object: told from a file that is one.
-        if is_array and not _is_a_line(peeked):
+        if is_array and not is_a_line(peeked):
             with io.TextIOWrapper(file, "utf-8-sig") as text:
-                yield from _array_rows(path, text)
+                yield from array_rows(path, text)
         else:
-            yield from _lines(path, file)
+            yield from lines(path, file)
 
 
 def _is_packed(path: pathlib.Path, magic: bytes) -> bool:
@@ -142,122 +126,6 @@ def _unpacked(path: pathlib.Path, magic: bytes) -> io.BufferedReader:
     if magic.startswith(_GZIP) or path.suffix == ".gz":
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)), _BUFFER)
     return io.BufferedReader(io.FileIO(path), _BUFFER)
-
-
-def _is_a_line(beginning: bytes) -> bool:
-    """Whether the first line, which begins with '[', is a whole value and more lines follow."""
-    line, end, rest = beginning.partition(b"\n")
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return bool(end and rest.strip())
-
-
-def _lines(path: pathlib.Path, file: io.BufferedReader) -> Iterator[Row]:
-    """Each line that isn't blank; they are numbered from 1."""
-    number = 0
-    while line := file.readline(MAX_ROW + 1):
-        number += 1
-        if len(line) > MAX_ROW:
-            raise DataError(
-                f"{path}:{number}: found a line of over {MAX_ROW:,} bytes, expected a pair a line"
-            )
-        if line.strip():
-            yield Row(f"{path}:{number}", functools.partial(_json_object, line))
-
-
-def _json_object(line: bytes) -> dict[str, Any]:
-    try:
-        found = line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRowError(f"found {error.reason} at byte {error.start}, expected UTF-8") from error
-    try:
-        return _as_object(_DECODER.decode(found))
-    except (ValueError, RecursionError) as error:
-        raise BadRowError(
-            f"found {shown(found.strip())} ({error}), expected a JSON object a line"
-        ) from error
-
-
-def _as_object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadRowError(f"found {shown(value)}, expected a JSON object")
-    return value
-
-
-def _without_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(items)
-    if len(found) != len(items):
-        names = [name for name, _ in items]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise BadRowError(f"found the keys {repeated} more than once, expected each once")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys)
-_PLAIN_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _array_rows(path: pathlib.Path, reader: io.TextIOWrapper) -> Iterator[Row]:
-    """The items of a JSON array, which may be longer than memory; numbered from 1."""
-    waiting, number = reader.read(_CHUNK), 0
-    while "[" not in waiting:
-        waiting += reader.read(_CHUNK)
-    at = waiting.index("[") + 1
-    while True:
-        fields, end = _item(waiting, at, is_first=number == 0)
-        while end is None or end >= len(waiting) - 1:  # cut, or nothing after it yet
-            more = reader.read(_CHUNK)
-            if not more and end is not None:
-                break
-            waiting, at = waiting[at:] + more, 0
-            if not more or len(waiting) > MAX_ROW:
-                raise DataError(
-                    f"{path}: item {number + 1}: found {shown(waiting[:60])}, expected a JSON "
-                    "object, and ']' after the last one"
-                )
-            fields, end = _item(waiting, at, is_first=number == 0)
-        if fields is None:
-            rest = (waiting[end:] + reader.read(_CHUNK)).strip()
-            if rest:
-                raise DataError(f"{path}: found {shown(rest)} after the array, expected nothing")
-            return
-        number, at = number + 1, end
-        yield Row(f"{path}: item {number}", fields)
-
-
-def _item(
-    waiting: str, at: int, is_first: bool
-) -> tuple[Callable[[], dict[str, Any]] | None, int | None]:
-    """The next item and where it ends: no item at the array's end, no end where the text is cut."""
-    at = _after_space(waiting, at)
-    if waiting[at : at + 1] == "]":
-        return None, at + 1
-    if not is_first:
-        if waiting[at : at + 1] != ",":
-            return None, None
-        at = _after_space(waiting, at + 1)
-    try:
-        found, end = _DECODER.raw_decode(waiting, at)
-    except (ValueError, RecursionError):
-        return None, None
-    except BadRowError as error:
-        try:  # again for its end alone: what is repeated may stand inside of what is cut
-            return functools.partial(_raise, error), _PLAIN_DECODER.raw_decode(waiting, at)[1]
-        except (ValueError, RecursionError):
-            return None, None
-    return functools.partial(_as_object, found), end
-
-
-def _after_space(waiting: str, at: int) -> int:
-    found = _SPACE.match(waiting, at)
-    return found.end() if found else at
-
-
-def _raise(error: BadRowError) -> dict[str, Any]:
-    raise error
 
 
 def _csv_rows(path: pathlib.Path, file: io.TextIOWrapper) -> Iterator[Row]:
@@ -304,7 +172,7 @@ def _parquet_rows(path: pathlib.Path) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Row(f"{path}: row {number}", functools.partial(_as_object, fields))
+                    yield Row(f"{path}: row {number}", functools.partial(as_object, fields))
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: after row {number}: found {reason}, expected parquet") from error

@@ -18,7 +18,21 @@ REPEATED_PROMPT = "both responses begin with the prompt"
 WINDOWS_LINE_ENDS = "line ends of Windows"
 
 
+MAX_ROW = 2**24  # bytes of a line
 MAX_TEXT = 2**24  # characters: no response is longer, and a bomb of zeros is noticed in time
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a file.
+
+    Attributes:
+        where: 'pairs.jsonl:3', as an error names it.
+        fields: what it holds; raises BadRowError where that can't be read.
+    """
+
+    where: str
+    fields: Callable[[], dict[str, Any]]
 
 
 class BadRowError(Exception):

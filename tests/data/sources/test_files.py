@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from pagap_jax.data.sources import files
+from pagap_jax.data.sources import files, json_rows
 from pagap_jax.data.sources.rows import BadRowError
 from pagap_jax.errors import DataError
 
@@ -66,7 +66,7 @@ def test_rows_say_where_they_are(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 3, 10, 1000])
 def test_an_array_is_read_piece_by_piece(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(files, "_CHUNK", size)
+    monkeypatch.setattr(json_rows, "_CHUNK", size)
     rows = [*ROWS, {"a": [1, {"b": "]"}], "c": "}, {"}, {}]
     for indent in (None, 2):
         path = tmp_path / "a.json"
@@ -144,7 +144,7 @@ def test_broken_tables_are_named(tmp_path):
 
 
 def test_a_repeated_key_inside_of_a_long_item(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_CHUNK", 20)
+    monkeypatch.setattr(json_rows, "_CHUNK", 20)
     path = tmp_path / "a.json"
     path.write_text('[{"a": {"b": 1, "b": 2}, "c": "' + "x" * 100 + '"}, {"a": 1}]')
     first, second = files.rows_of(path)
