@@ -193,6 +193,14 @@ def test_how_far_the_replay_is_from_online(every_arm):
     assert (apart["margin"] == 0).all()
 
 
+def test_means_over_other_steps_are_not_compared(every_arm):
+    """Online has a checkpoint at step 4: its row at step 10 is of 6 steps, the replay's of 10."""
+    training = every_arm.training
+    more = training[(training["arm"] == "online") & (training["step"] == 10)].assign(step=4)
+    apart = app_f.replay_differences(pd.concat([more, training]))
+    assert set(apart["step"]) == {20}
+
+
 def test_inline_svg_takes_colours_from_the_page_and_keeps_its_ids_apart(study_rows):
     texts = [
         drawing.inline_svg(FIGURES["fig_1"].draw(study_rows), prefix, 'a "b" <c>')

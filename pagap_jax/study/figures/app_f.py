@@ -17,14 +17,21 @@ STATISTICS = (("loss", "loss"), ("margin", "h, nats"), ("gradient_norm", "norm o
 def replay_differences(training: pd.DataFrame) -> pd.DataFrame:
     """What is drawn below: relative difference of replay and online, by study, seed and step.
 
+    A row of metrics is a mean over the steps since the row before, and each run writes one at its
+    own checkpoints too: rows are compared that are means over the same steps.
+
     Returns:
         study, seed, step and a column a statistic: |replayed − online| / |online|.
     """
-    keys, columns = ["study", "seed", "step"], [name for name, _ in STATISTICS]
+    columns = [name for name, _ in STATISTICS]
+    keys = ["study", "seed", "step", "since"]
+    since = training.groupby(["study", "seed", "arm"])["step"].shift(fill_value=0)
+    known = training.assign(since=since)
     online, replayed = (
-        training[training["arm"] == arm].set_index(keys)[columns] for arm in ("online", "replayed")
+        known[known["arm"] == arm].set_index(keys)[columns] for arm in ("online", "replayed")
     )
-    return ((replayed - online).abs() / online.abs()).dropna().reset_index()
+    apart = (replayed - online).abs() / online.abs()
+    return apart.dropna().reset_index().drop(columns="since")
 
 
 def draw_replay(rows: Rows) -> "Figure":
