@@ -81,6 +81,7 @@ for ((i = 0; i < count; i++)); do
     continue
   fi
   mkdir -p "$logs"
+  : >"$log" # it has to be there before tail looks
   "${command[@]}" >"$log" 2>&1 &
   running[$!]=$i
   ((i)) || tail --pid="$!" --lines=+1 --sleep-interval=0.1 --follow "$log" & # ends by itself, after the last line

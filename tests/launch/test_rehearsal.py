@@ -10,6 +10,9 @@ import pytest
 
 REHEARSAL = Path(__file__).resolve().parents[2] / "launch" / "rehearsal.sh"
 
+# A shell's background jobs ignore SIGINT, and what they start as well: tests may run in one.
+HEEDING_INTERRUPTS = ("env", "--default-signal=INT")
+
 # Arguments: how each process ends, 'CODE' or 'wait' (for SIGTERM) or 'deaf' (to it).
 PROGRAM = """\
 #!/usr/bin/env bash
@@ -40,16 +43,11 @@ def start(tmp_path):
 
     def begin(*arguments: str, **more: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [REHEARSAL, *arguments], cwd=tmp_path, env={**variables, **more}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts,
+            [*HEEDING_INTERRUPTS, REHEARSAL, *arguments], cwd=tmp_path, env={**variables, **more},
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     return begin
-
-
-def heed_interrupts() -> None:
-    """A shell's background jobs ignore them, and what they start as well: tests may run in one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def seen(log: Path) -> dict[str, str]:
