@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         words = Words(np.random.default_rng(0))
-        write_vocabulary(folder / "spiece.model", words)
+        write_vocabulary(folder / "spiece.model", (words.text(60) for _ in range(4000)), 8000)
         make = {"hh": transcripts, "tldr": comparisons}[arguments.of]
         with gzip.open(folder / "rows.jsonl.gz", "wt", compresslevel=1) as file:
             file.writelines(json.dumps(row) + "\n" for row in make(words, num_rows))
@@ -99,15 +99,15 @@ def comparisons(words: Words, number: int) -> Iterator[dict[str, Any]]:
         yield {"info": info, "summaries": summaries, "choice": i % 2, "split": split}
 
 
-def write_vocabulary(path: Path, words: Words) -> None:
-    """A sentencepiece model of as many pieces as these words give, with T5's ids."""
+def write_vocabulary(path: Path, texts: Iterator[str], size: int) -> None:
+    """A sentencepiece model of at most so many pieces of these texts, with T5's ids."""
     import sentencepiece
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(words.text(60) for _ in range(4000)),
+        sentence_iterator=texts,
         model_writer=model,
-        vocab_size=8000,
+        vocab_size=size,
         pad_id=0,
         eos_id=1,
         unk_id=2,

@@ -25,7 +25,7 @@ def report(
     splits = {split: packer.report() for split, packer in packers.items()}
     dropped = sum((Counter(split["dropped"]) for split in splits.values()), Counter[str]())
     noted = Counter[str]()
-    read = sum(split["read"] for split in splits.values())
+    read = taken = sum(split["read"] for split in splits.values())
     for source, _ in sources.values():
         dropped += source.dropped
         noted += source.noted
@@ -34,10 +34,7 @@ def report(
         "read": read,
         "dropped": dict(sorted(dropped.items())),
         "noted": dict(sorted(noted.items())),
-        "not_needed": sum(pairs for _, pairs in sources.values())
-        - sum(split["read"] for split in splits.values())
-        if sources
-        else 0,
+        "not_needed": max(sum(pairs for _, pairs in sources.values()) - taken, 0),
         "sources": {name: one.as_json(num_pairs) for name, (one, num_pairs) in sources.items()},
         "splits": {
             split: counts | {"prompts": len(np.unique(prompts[split]))}
@@ -48,7 +45,7 @@ def report(
 
 
 def told(found: Mapping[str, Any], seconds: float) -> str:
-    """The same in a few lines; `seconds` is how long reading and tokenising took."""
+    """The same in a few lines; `seconds` is how long reading, tokenising and writing took."""
     kept = sum(split["examples"] for split in found["splits"].values())
     rows = found["read"] + found["not_needed"]
     rate = rows / max(seconds, 1e-9)

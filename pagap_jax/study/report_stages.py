@@ -23,7 +23,7 @@ def gates(entries: Sequence[Gate]) -> str:
 
 
 def what_was_read(entries: Mapping) -> Iterator[str]:
-    """Of each data set that the first seed prepared: sources, what was left out, lengths.
+    """Sources, what was left out and lengths, for each data set that the first seed prepared.
 
     Args:
         entries: results of stages by seed; other seeds' data sets differ in the made-up task alone.

@@ -1,12 +1,11 @@
 """Special tokens in texts, for a vocabulary as T5's: pieces, control ids, 100 sentinels."""
 
-import io
 import json
 import random
 
 import pytest
-import sentencepiece
 
+from benchmarks.prepare import write_vocabulary
 from pagap_jax.data.composer import compose_preference_input
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.special_text import SPELLED_OUT, SpecialText
@@ -23,23 +22,11 @@ FULL_WIDTH = "\uff1cextra_id_1\uff1e"
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    model = io.BytesIO()
     letters = "".join(map(chr, range(33, 127)))
     words = random.Random(0)
-    texts = ["".join(words.choices(letters, k=8)) for _ in range(2000)]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        vocab_size=200,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
+    texts = ("".join(words.choices(letters, k=8)) for _ in range(2000))
     path = tmp_path_factory.mktemp("vocabulary") / "spiece.model"
-    path.write_bytes(model.getvalue())
+    write_vocabulary(path, texts, 200)
     return sentencepiece_vocabulary(path)
 
 

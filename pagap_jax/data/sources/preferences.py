@@ -80,7 +80,7 @@ def shape_of(row: Fields) -> str:
         raise UnreadableFormatError(found)
     if any(name in row and row[name] is None for name in ("prompt", "chosen", "rejected")):
         raise DroppedRowError(NULL)
-    if _MESSAGES_AS_TEXT.match(str(row.get("chosen", ""))) and isinstance(row["chosen"], str):
+    if isinstance(row.get("chosen"), str) and _MESSAGES_AS_TEXT.match(row["chosen"]):
         raise UnreadableFormatError(
             "field 'chosen': found messages written as a text, expected a list of messages: save "
             "the data as JSON lines or parquet"

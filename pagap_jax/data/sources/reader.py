@@ -37,7 +37,7 @@ class Source(Protocol):
         """The files of these paths, each with its split ('train', 'validation', '' for none)."""
 
     def pair(self, row: Fields, context: Context) -> PreferencePair:
-        """Of one row.
+        """The pair that a row holds.
 
         Raises:
             BadRowError: the row isn't as the format says.
