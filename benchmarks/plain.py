@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pagap_jax.model.attention import relative_position_buckets
@@ -60,7 +61,8 @@ def attention(params: Tree, config: T5Config, x, y, mask, bias=None) -> jax.Arra
 
 def position_bias(params: Tree, length: int, bidirectional: bool) -> jax.Array:
     """[1, H, length, length]."""
-    buckets = relative_position_buckets(length, length, bidirectional, 32, 128)
+    distance = np.arange(length)[:, None] - np.arange(length)[None]
+    buckets = relative_position_buckets(distance, bidirectional, 32, 128)
     return params["relpos_bias"]["rel_embedding"][:, buckets][None]
 
 

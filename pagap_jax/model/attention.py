@@ -1,5 +1,7 @@
 """T5 attention: unscaled dot products with a learned bias by relative position."""
 
+from typing import TypeAlias
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,13 +9,21 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pagap_jax.array_types import AnyArray, Array
+from pagap_jax.model.attention_blocks import Blocks, distances
 from pagap_jax.model.config import T5Config
+from pagap_jax.model.fused_attention import (
+    MASKED,
+    DistanceBias,
+    KeyMask,
+    distance_bias,
+    fused_attention,
+)
 from pagap_jax.model.layers import ATTENTION_INIT, Dense
 from pagap_jax.model.sharding import constrain
 
-MASKED = -1e10  # added to the logits of masked positions, as T5X does
-
 Heads = Float[Array, "*batch S H K"]
+Mask: TypeAlias = AnyArray | KeyMask  # by position, or for the kernels
+Bias: TypeAlias = AnyArray | DistanceBias
 
 
 class MultiHeadAttention(nn.Module):
@@ -55,11 +65,19 @@ class MultiHeadAttention(nn.Module):
         queries: Float[Array, "*batch Q H K"],
         keys: Heads,
         values: Heads,
-        mask: Bool[Array, "*#batch #Q S"],
-        bias: Float[Array, "H Q S"] | None = None,
+        mask: Bool[Array, "*#batch #Q S"] | KeyMask,
+        bias: Float[Array, "H Q S"] | DistanceBias | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "*batch Q D"]:
         """Weighted values through the output projection. `mask` is True where a query may look."""
+        if isinstance(mask, KeyMask):
+            # Dropout draws one mask a key for all queries: it's a factor of the key's values.
+            kept = jnp.ones(
+                (*values.shape[:-3], values.shape[-2], 1, values.shape[-3]), values.dtype
+            )
+            kept = jnp.moveaxis(self.weight_dropout(kept, deterministic=deterministic), -1, -3)
+            return self.join_heads(fused_attention(queries, keys, values * kept, mask, bias))
+        assert not isinstance(bias, DistanceBias)
         if self.config.float32_attention_logits:
             queries, keys = queries.astype(jnp.float32), keys.astype(jnp.float32)
         logits = jnp.einsum("...qhk,...shk->...hqs", queries, keys)
@@ -84,9 +102,8 @@ class RelativePositionBiases(nn.Module):
     num_buckets: int = 32
     max_distance: int = 128
 
-    @nn.compact
-    def __call__(self, query_length: int, key_length: int) -> Float[Array, "H Q S"]:
-        table = self.param(
+    def setup(self):
+        self.rel_embedding = self.param(
             "rel_embedding",
             nn.with_logical_partitioning(
                 nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
@@ -95,17 +112,32 @@ class RelativePositionBiases(nn.Module):
             (self.config.num_heads, self.num_buckets),
             jnp.float32,
         )
+
+    def __call__(self, query_length: int, key_length: int) -> Float[Array, "H Q S"]:
         buckets = relative_position_buckets(
-            query_length, key_length, self.bidirectional, self.num_buckets, self.max_distance
+            np.arange(query_length)[:, None] - np.arange(key_length)[None, :],
+            *(self.bidirectional, self.num_buckets, self.max_distance),
         )
-        return jnp.take(jnp.asarray(table, self.config.dtype), buckets, axis=1)
+        return jnp.take(jnp.asarray(self.rel_embedding, self.config.dtype), buckets, axis=1)
+
+    def by_distance(self, blocks: Blocks) -> DistanceBias:
+        """The same for the kernels, in float32."""
+        assert blocks.far >= self.max_distance
+        buckets = relative_position_buckets(
+            -np.asarray(distances(blocks)),
+            *(self.bidirectional, self.num_buckets, self.max_distance),
+        )
+        return distance_bias(jnp.take(self.rel_embedding, buckets, axis=1), blocks)
 
 
 def relative_position_buckets(
-    query_length: int, key_length: int, bidirectional: bool, num_buckets: int, max_distance: int
+    distance: np.ndarray, bidirectional: bool, num_buckets: int, max_distance: int
 ) -> np.ndarray:
-    """T5's buckets [Q, S]: exact for near keys, logarithmic up to `max_distance`, one beyond."""
-    distance = np.arange(query_length)[:, None] - np.arange(key_length)[None, :]
+    """T5's buckets: exact for near keys, logarithmic up to `max_distance`, one beyond.
+
+    Args:
+        distance: position of the query - position of the key.
+    """
     offset = np.zeros_like(distance)
     if bidirectional:
         num_buckets //= 2

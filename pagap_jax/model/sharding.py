@@ -127,6 +127,19 @@ def _names(cut: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (cut,) if isinstance(cut, str) else cut or ()
 
 
+def current_mesh_shape() -> Mapping[str, int]:
+    """Sizes of the axes of the surrounding `jax.set_mesh`, by name; none outside of one."""
+    return jax.sharding.get_abstract_mesh().shape
+
+
+def is_for_tpu() -> bool:
+    """Whether what is traced here is for TPUs: those of the mesh around, or else of this host."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is None:
+        return jax.default_backend() == "tpu"
+    return device.device_kind.startswith("TPU")
+
+
 def num_devices() -> int:
     """Number of devices of the surrounding `jax.set_mesh`; outside of one, 1."""
     mesh = jax.sharding.get_abstract_mesh()

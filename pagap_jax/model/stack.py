@@ -17,12 +17,15 @@ from pagap_jax.model.config import T5Config
 
 # What the backward pass finds saved of a layer, by T5X's names; all else it computes again.
 REMAT_POLICIES = {
-    "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "minimal": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+        jax.checkpoint_policies.save_only_these_names("attended", "attention_sums"),
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 
-def through_layers(stack: nn.Module, x: AnyArray, *shared: AnyArray | bool) -> AnyArray:
+def through_layers(stack: nn.Module, x: AnyArray, *shared: Any) -> AnyArray:
     """`x` through `stack.layers`, as the config's `scan_layers` and `remat_policy` say.
 
     Args:

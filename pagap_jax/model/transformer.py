@@ -19,7 +19,12 @@ from pagap_jax.array_types import (
     SampledTokens,
     SequenceTokens,
 )
-from pagap_jax.model.attention import MASKED, MultiHeadAttention, RelativePositionBiases
+from pagap_jax.model.attention import (
+    MASKED,
+    Mask,
+    MultiHeadAttention,
+    RelativePositionBiases,
+)
 from pagap_jax.model.cached_attention import (
     KeysValues,
     MatrixLayout,
@@ -27,6 +32,8 @@ from pagap_jax.model.cached_attention import (
     of_prompt,
 )
 from pagap_jax.model.config import T5Config
+from pagap_jax.model.encoder import Encoder
+from pagap_jax.model.fused_attention import key_mask
 from pagap_jax.model.layers import Dense, Embed, LayerNorm, MlpBlock, dropout
 from pagap_jax.model.sharding import constrain
 from pagap_jax.model.stack import through_layers
@@ -50,52 +57,6 @@ class DecodeCache:
     layout: VectorLayout | MatrixLayout = struct.field(pytree_node=False)
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and MLP, each behind a norm and beside a residual."""
-
-    config: T5Config
-
-    def setup(self):
-        self.pre_attention_layer_norm = LayerNorm(self.config.dtype)
-        self.attention = MultiHeadAttention(self.config)
-        self.pre_mlp_layer_norm = LayerNorm(self.config.dtype)
-        self.mlp = MlpBlock(self.config)
-        self.dropout = dropout(self.config)
-
-    def __call__(self, x: AnyArray, mask: AnyArray, bias: AnyArray, deterministic: bool):
-        x = constrain(x, "batch", "length", "embed")
-        y = self.pre_attention_layer_norm(x)
-        keys, values = self.attention.keys_values(y)
-        queries = self.attention.queries(y)
-        y = self.attention.attend(queries, keys, values, mask, bias, deterministic)
-        x = x + self.dropout(y, deterministic=deterministic)
-        y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
-        return x + self.dropout(y, deterministic=deterministic)
-
-
-class Encoder(nn.Module):
-    """The stack over prompt tokens, one table of position biases for all layers."""
-
-    config: T5Config
-
-    def setup(self):
-        config = self.config
-        self.relpos_bias = RelativePositionBiases(config, bidirectional=True)
-        self.layers = [EncoderLayer(config) for _ in range(config.num_encoder_layers)]
-        self.encoder_norm = LayerNorm(config.dtype)
-        self.dropout = dropout(config)
-        # The one place where T5X draws a mask of its own for each position.
-        self.output_dropout = nn.Dropout(rate=config.dropout_rate)
-
-    def __call__(self, x: AnyArray, valid: AnyArray, deterministic: bool) -> EncodedPrompts:
-        length = x.shape[1]
-        bias = self.relpos_bias(length, length)
-        mask = valid[:, :, None] & valid[:, None, :]
-        x = self.dropout(x, deterministic=deterministic)
-        x = through_layers(self, x, mask, bias, deterministic)
-        return self.output_dropout(self.encoder_norm(x), deterministic=deterministic)
-
-
 class DecoderLayer(nn.Module):
     """Self-attention, attention to the prompt, MLP; whole sequences or one token at a time."""
 
@@ -111,7 +72,7 @@ class DecoderLayer(nn.Module):
         self.dropout = dropout(self.config)
 
     def __call__(
-        self, x: AnyArray, encoded: AnyArray, self_mask: AnyArray, cross_mask: AnyArray, bias, det
+        self, x: AnyArray, encoded: AnyArray, self_mask: AnyArray, cross_mask: Mask, bias, det
     ) -> AnyArray:
         """x [B, N, R, D]; self_mask [B, N, R, R]; cross_mask [B, N * R, P]."""
         x = constrain(x, "batch", "samples", "length", "embed")
@@ -123,7 +84,7 @@ class DecoderLayer(nn.Module):
         cross = self.encoder_decoder_attention.keys_values(encoded)
         return self._cross_and_mlp(x, cross, cross_mask, det)
 
-    def _cross_and_mlp(self, x: AnyArray, cross: tuple, cross_mask, det: bool) -> AnyArray:
+    def _cross_and_mlp(self, x: AnyArray, cross: tuple, cross_mask: Mask, det: bool) -> AnyArray:
         y = self.pre_cross_attention_layer_norm(x)
         # All N responses of a prompt query its keys as one long sequence: no copy of the keys.
         y = y.reshape(x.shape[0], -1, x.shape[-1])
@@ -179,7 +140,9 @@ class Decoder(nn.Module):
         batch, num_samples, length, _ = x.shape
         causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
         self_mask = causal & valid[..., :, None] & valid[..., None, :]
-        cross_mask = valid.reshape(batch, -1)[:, :, None] & prompt_mask[:, None, :]
+        cross_mask = key_mask(prompt_mask, num_samples * length, self.config)
+        if cross_mask is None:
+            cross_mask = valid.reshape(batch, -1)[:, :, None] & prompt_mask[:, None, :]
         bias = self.relpos_bias(length, length)
         x = self.dropout(x, deterministic=det)
         x = through_layers(self, x, encoded, self_mask, cross_mask, bias, det)

@@ -1,0 +1,189 @@
+"""Where attention is a kernel (`attention_kernels`): on TPUs, under a mesh, with gradients."""
+
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
+from jaxtyping import Bool, Float
+
+from pagap_jax.array_types import AnyArray, Array
+from pagap_jax.model import attention_kernels
+from pagap_jax.model.attention_blocks import Blocks, group_width, skewed
+from pagap_jax.model.config import T5Config
+from pagap_jax.model.sharding import current_mesh_shape, is_for_tpu, num_shards, partition_spec
+
+MASKED = -1e10  # added to the logits of masked positions, as T5X does
+TILE = 128  # lanes: lengths that are no multiple of it take the plain formula
+# Bytes of one lane of keys: they, the values and both gradients stay in the 16 MiB that a v4 has.
+LONGEST = 4096
+
+Heads = Float[Array, "B S H K"]
+
+
+@struct.dataclass
+class KeyMask:
+    """For the kernels: the keys that all queries of a row see, and how the work is cut."""
+
+    valid: Bool[Array, "B S"]
+    blocks: Blocks = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class DistanceBias:
+    """Position biases for the kernels.
+
+    Gradients go through `by_distance`; `table` is the same numbers as the kernels read them, made
+    once for all layers.
+    """
+
+    by_distance: Float[Array, "H distances"]
+    table: Float[Array, "H rows queries"]
+
+
+def key_mask(valid: Bool[Array, "B S"], num_queries: int, config: T5Config) -> KeyMask | None:
+    """For attention to these keys by a kernel; None where it is the plain formula's."""
+    blocks = blocks_for(num_queries, valid.shape[1], config) if is_for_tpu() else None
+    return None if blocks is None else KeyMask(valid, blocks)
+
+
+def blocks_for(num_queries: int, num_keys: int, config: T5Config) -> Blocks | None:
+    """How a kernel cuts the work of these sizes; None where it can't take them.
+
+    Says so where it is worth a word: not of the single query that a preference model has.
+    """
+    heads = config.num_heads // num_shards("heads", config.num_heads)
+    rows, columns = math.gcd(num_queries, 2 * TILE), math.gcd(num_keys, 2 * TILE)
+    takes_heads = group_width(heads * config.head_dim, config.head_dim, TILE) > 0
+    fits = num_keys * jnp.dtype(config.dtype).itemsize <= LONGEST
+    if min(rows, columns) >= TILE and takes_heads and fits:
+        return Blocks(queries=rows, keys=columns)
+    if min(num_queries, num_keys) >= TILE:
+        _say(f"{num_queries} queries, {num_keys} keys, {heads} heads of {config.head_dim}")
+    return None
+
+
+@functools.cache
+def _say(sizes: str) -> None:
+    print(f"attention without its kernel: {sizes} a device", file=sys.stderr, flush=True)
+
+
+def distance_bias(by_distance: Float[Array, "H distances"], blocks: Blocks) -> DistanceBias:
+    """Biases of the distances in `distances(blocks)`."""
+    return DistanceBias(by_distance, skewed(jax.lax.stop_gradient(by_distance), blocks))
+
+
+def fused_attention(
+    queries: Float[Array, "B Q H K"],
+    keys: Heads,
+    values: Heads,
+    mask: KeyMask,
+    bias: DistanceBias | None,
+) -> Float[Array, "B Q H K"]:
+    """Softmax over keys of products and biases, in float32, and the values it weighs.
+
+    What a query without a meaning (padding) gets differs from the plain formula, which masks it
+    too: it sees what the others see.
+    """
+    head_dim = queries.shape[-1]
+    joined = [x.reshape(*x.shape[:2], -1) for x in (queries, keys, values)]
+    by_distance, table = (None, None) if bias is None else (bias.by_distance, bias.table)
+    attended = _attend(head_dim, mask.blocks, *joined, mask.valid, by_distance, table)
+    return attended.reshape(queries.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(head_dim, blocks, queries, keys, values, valid, by_distance, table):
+    return _forward(head_dim, blocks, queries, keys, values, valid, by_distance, table)[0]
+
+
+def _forward(head_dim, blocks, queries, keys, values, valid, by_distance, table):
+    key_bias = jnp.where(valid, 0.0, MASKED)[:, None]
+    cut = _Cut.of(queries, head_dim)
+
+    def forward(queries, keys, values, key_bias, table):
+        return attention_kernels.forward(
+            queries, keys, values, key_bias, table, head_dim, blocks, not is_for_tpu()
+        )
+
+    specs = (cut.rows, cut.rows, cut.rows, cut.key_bias, cut.of_heads(table))
+    arrays = (queries, keys, values, key_bias, table)
+    attended, sums = cut.over_devices(forward, specs, (cut.rows, cut.sums))(*arrays)
+    # By these names policies of recomputation find them.
+    attended, sums = checkpoint_name(attended, "attended"), checkpoint_name(sums, "attention_sums")
+    return attended, (*arrays, attended, sums)
+
+
+def _backward(head_dim, blocks, saved, gradient):
+    queries, _, _, key_bias, table, *_ = saved
+    cut = _Cut.of(queries, head_dim)
+    # A row without any key has equal logits, so large that the sum of their exponentials is lost
+    # beside them: its weights come out as 1 instead of 1 / S.
+    empty = jnp.all(key_bias < 0, axis=-1, keepdims=True)
+    gradient = jnp.where(empty, gradient / key_bias.shape[-1], gradient)
+
+    def backward(*arrays: Any) -> tuple:
+        run = functools.partial(
+            attention_kernels.backward,
+            head_dim=head_dim, blocks=blocks, interpret=not is_for_tpu(),
+        )  # fmt: skip
+        dq, dk, dv, *dtable = run(*arrays)
+        if not dtable:
+            return dq, dk, dv, None
+        heads, rows, _ = dtable[0].shape
+        by_distance = jax.ShapeDtypeStruct((heads, rows + blocks.queries - 1), jnp.float32)
+        summed_up = jax.linear_transpose(functools.partial(skewed, blocks=blocks), by_distance)
+        return dq, dk, dv, cut.sum_over_rows(*summed_up(dtable[0]))
+
+    heads = cut.of_heads(table)
+    specs = (*[cut.rows] * 3, cut.key_bias, heads, cut.rows, cut.sums, cut.rows)
+    run = cut.over_devices(backward, specs, (*[cut.rows] * 3, heads))
+    dq, dk, dv, by_distance = run(*saved, gradient)
+    return dq, dk, dv, None, by_distance, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """How the surrounding mesh cuts rows and heads; each device runs the kernel on its own."""
+
+    batch: str | tuple[str, ...] | None
+    heads: str | tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, queries: Any, head_dim: int) -> "_Cut":
+        shape = (queries.shape[0], queries.shape[-1] // head_dim)
+        return cls(*partition_spec(("batch", "heads"), shape, current_mesh_shape()))
+
+    @property
+    def rows(self) -> PartitionSpec:
+        return PartitionSpec(self.batch, None, self.heads)
+
+    @property
+    def sums(self) -> PartitionSpec:
+        return PartitionSpec(self.batch, self.heads)
+
+    @property
+    def key_bias(self) -> PartitionSpec:
+        return PartitionSpec(self.batch)
+
+    def of_heads(self, table: Any) -> PartitionSpec | None:
+        return None if table is None else PartitionSpec(self.heads)
+
+    def over_devices(self, function: Callable, in_specs: tuple, out_specs: tuple) -> Callable:
+        if not current_mesh_shape():
+            return function
+        # Of what a kernel makes JAX can't know whether it is the same on several devices.
+        return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+    def sum_over_rows(self, x: AnyArray) -> AnyArray:
+        return jax.lax.psum(x, self.batch) if self.batch else x
