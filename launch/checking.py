@@ -70,4 +70,9 @@ def _check_spread(job: str, chips: int | None, num_slices: int) -> None:
     # A copy of a reference is what it refers to, made: gin's way. Not of all: some take long.
     bindings = gin.get_bindings(job, resolve_references=False)
     batch, parts = (copy.deepcopy(bindings.get(k, 1)) for k in ("batch_size", "num_microbatches"))
-    check_batch_size(batch, AbstractMesh(tuple(shape.values()), tuple(shape)), parts)
+    abstract = AbstractMesh(tuple(shape.values()), tuple(shape))
+    check_batch_size(batch, abstract, parts)
+    if job == "align":
+        origin = gin.get_bindings("Online", resolve_references=False)
+        sampled = copy.deepcopy(origin.get("num_sampling_parts", 1))
+        check_batch_size(batch, abstract, sampled, "NUM_SAMPLING_PARTS")

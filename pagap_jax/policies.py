@@ -23,7 +23,7 @@ from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout
 from pagap_jax.model.sharding import num_devices
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.sampling.loop import Samples, sample_responses
-from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.sampling.methods import WHOLE, Part, SamplingMethod
 
 Params = Any  # the parameter tree, T5X's names
 
@@ -136,8 +136,13 @@ class Policy:
         num_samples: int,
         method: SamplingMethod,
         with_log_probs: bool = False,
+        part: Part = WHOLE,
     ) -> Samples:
-        """`num_samples` responses to each prompt. The key is consumed."""
+        """`num_samples` responses to each prompt. The key is consumed.
+
+        Args:
+            part: of a batch, that the prompts are.
+        """
         transformer = self.transformer
         if method.dtype is not None:
             transformer = Transformer(dataclasses.replace(transformer.config, dtype=method.dtype))
@@ -169,6 +174,7 @@ class Policy:
                 method=method,
                 sampleable_size=self.sampleable_size,
                 with_log_probs=with_log_probs,
+                part=part,
             )
 
         # Which layout of the caches is fast depends on the device that this is compiled for.

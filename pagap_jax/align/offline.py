@@ -14,11 +14,18 @@ def offline_pairs(
 ) -> PairBatch:
     """The pairs that the batch holds. A `PairSource`."""
     del params, judge_params, encoded, key
+    return pairs_of(batch)
+
+
+def pairs_of(batch: PromptBatch) -> PairBatch:
+    """The pairs in a batch's columns."""
     return PairBatch(
         response_a=batch["response_a"],
         response_b=batch["response_b"],
         choice=batch["choice"],
         probability=batch["probability"],
-        prompt_truncated=jnp.zeros(batch["choice"].shape, bool),  # nothing is judged here
+        prompt_truncated=batch.get(  # of a data set it isn't known
+            "prompt_truncated", jnp.zeros(batch["choice"].shape, bool)
+        ),
         reference=batch.get("reference"),
     )

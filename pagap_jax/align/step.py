@@ -2,6 +2,8 @@
 
 import dataclasses
 import enum
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from pagap_jax.align.offline import pairs_of
 from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch
 from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
 from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
@@ -16,7 +19,13 @@ from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
 from pagap_jax.sampling.loop import END_ID
 from pagap_jax.train.state import TrainState
-from pagap_jax.train.step import Gradients, Metrics, apply_gradients, folded, over_microbatches
+from pagap_jax.train.step import (
+    Gradients,
+    Metrics,
+    apply_gradients,
+    folded,
+    over_microbatches,
+)
 
 
 class Reduction(enum.Enum):
@@ -42,7 +51,9 @@ class AlignStep:
     """One update of the policy on one batch of prompts.
 
     The policy's encoder runs once forward and once backward: its output feeds the source (which
-    takes no gradient) and the loss, and its saved residuals take the loss's gradient back.
+    takes no gradient) and the loss, and its saved residuals take the loss's gradient back. With
+    microbatches it runs once more, for the source: pairs are made of the whole batch beforehand,
+    so that they don't depend on its parts, and a token is sampled for all prompts at once.
     """
 
     policy: Policy
@@ -62,30 +73,40 @@ class AlignStep:
         frozen: FrozenModels,
     ) -> tuple[TrainState, Metrics, PairBatch]:
         """The next state, metrics, and the pairs for whoever records them."""
+        key = folded(key, state.step)
+        compute = functools.partial(self._gradients, state.params, beta, frozen)
 
-        def compute(rows: PromptBatch, sample_key: RandomKey) -> Gradients:
-            return self._gradients(state.params, rows, beta, sample_key, frozen)
+        def source(encoded: Encoded) -> PairBatch:
+            encoded = jax.lax.stop_gradient(encoded)
+            return self.pair_source(state.params, frozen.judge, encoded, batch, key)
 
-        step_key = folded(key, state.step)
-        found = over_microbatches(compute, batch, step_key, self.num_microbatches)
+        if self.num_microbatches == 1:
+            found, pairs = compute(batch, source)
+        else:
+            pairs = source(self.policy.encode(state.params, batch["prompt"]))
+            # From here on it is a batch of a data set.
+            rows = batch | {name: x for name, x in vars(pairs).items() if x is not None}
+            found = over_microbatches(
+                lambda rows, _: compute(rows, lambda _: pairs_of(rows))[0],
+                *(rows, key, self.num_microbatches),
+            )
         state, norms = apply_gradients(state, found.gradients, learning_rate, self.optimizer)
-        return state, {"loss": found.loss, **found.metrics, **norms}, found.rest
+        return state, {"loss": found.loss, **found.metrics, **norms}, pairs
 
     def _gradients(
         self,
         params: Any,
-        batch: PromptBatch,
         beta: Scalar,
-        sample_key: RandomKey,
         frozen: FrozenModels,
-    ) -> Gradients:
-        """Gradients of the mean loss over the batch's pairs; the pairs are the `rest`."""
+        batch: PromptBatch,
+        source: Callable[[Encoded], PairBatch],
+    ) -> tuple[Gradients, PairBatch]:
+        """Gradients of the mean loss over the batch's pairs, and the pairs."""
         prompt, mask = batch["prompt"], batch["prompt"] > 0
         hidden, encoder_gradient = jax.vjp(
             lambda params: self.policy.encode(params, prompt).hidden, params
         )
-        encoded = jax.lax.stop_gradient(Encoded(hidden, mask))
-        pairs = self.pair_source(params, frozen.judge, encoded, batch, sample_key)
+        pairs = source(Encoded(hidden, mask))
         # The update is compiled apart from the source, so that a replay of recorded pairs runs
         # through the same arithmetic as the run that sampled them (App. F).
         pairs, hidden = jax.lax.optimization_barrier((pairs, hidden))
@@ -104,7 +125,8 @@ class AlignStep:
         (loss, (weight, metrics)), (decoder_part, hidden_gradient) = gradient(params, hidden)
         (encoder_part,) = encoder_gradient(hidden_gradient)
         gradients = jax.tree.map(jnp.add, decoder_part, encoder_part)
-        return Gradients(loss, weight, metrics | response_metrics(responses), gradients, pairs)
+        metrics |= response_metrics(responses)
+        return Gradients(loss, weight, metrics, gradients), pairs
 
     def _score(self, params: Any, encoded: Encoded, responses: SampledTokens) -> SequenceLogProbs:
         return sequence_log_prob(self.policy.log_probs(params, encoded, responses))

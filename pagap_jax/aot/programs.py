@@ -17,7 +17,7 @@ from pagap_jax.data.stored import SCALAR_COLUMNS
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination
-from pagap_jax.jobs.align import compile_align_step
+from pagap_jax.jobs.align import check_parts, compile_align_step
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.pair_origins import Online
 from pagap_jax.jobs.preference_model import PURPOSES as preference_purposes
@@ -155,16 +155,17 @@ def align(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """The align step, online or offline."""
     policy, origin = shapes.policy(job["model"]), job["pair_origin"]
     number = job.get("num_microbatches", 1)
-    check_batch_size(job["batch_size"], shapes.mesh, number)
+    check_parts(job["batch_size"], shapes.mesh, number, origin)
     dtype = job.get("frozen_dtype", "float32")
     source: Any = offline_pairs
     judge_params, caches = None, 0.0
     batch: dict[str, Any] = shapes.pairs(job["batch_size"])
     reference = shapes.params(job["model"], dtype)
     if isinstance(origin, Online):
-        source = OnlinePairs(policy, shapes.trained(origin.judge), origin.sampling)
+        parts = origin.num_sampling_parts
+        source = OnlinePairs(policy, shapes.trained(origin.judge), origin.sampling, parts)
         judge_params = shapes.params(origin.judge.model, dtype)
-        caches = shapes.caches(job["model"], job["batch_size"] // number, origin.sampling.dtype)
+        caches = shapes.caches(job["model"], job["batch_size"] // parts, origin.sampling.dtype)
     elif origin.reference_scores_dir:
         reference = None
         batch["reference"] = shapes.spread((job["batch_size"], 2), jnp.float32)

@@ -107,7 +107,7 @@ def align(
     Args:
         pair_origin: `Online` samples responses to the prompts, `Offline` takes the data's own.
         batch_size: prompts a step, one pair each.
-        num_microbatches: parts of a batch, in turn; each draws samples of its own.
+        num_microbatches: parts of a batch whose gradients are computed in turn.
         frozen_dtype: of the frozen models' layers; one that computes in it keeps its numbers.
     """
     require_job(initial_checkpoint_path, "a policy", "sft", "align", "pretrain")
@@ -116,7 +116,7 @@ def align(
         if (done := run.result()) is not None:
             return done
         mesh = mesh_maker()
-        check_batch_size(batch_size, mesh, num_microbatches)
+        check_parts(batch_size, mesh, num_microbatches, pair_origin)
         pairs = open_pairs(pairs_dir, "train", vocabulary)
         policy = build_policy(model, vocabulary, pairs.response_a.width)
         start = Start(policy, initial_checkpoint_path, mesh, frozen_dtype)
@@ -141,6 +141,12 @@ def align(
         if recorder:
             recorder.finish(vocabulary, facts)
         return run.finish(facts)
+
+
+def check_parts(batch_size: int, mesh: Mesh, num_microbatches: int, origin: PairOrigin) -> None:
+    """Raises ConfigError where a batch can't be cut into what is asked for."""
+    check_batch_size(batch_size, mesh, num_microbatches)
+    check_batch_size(batch_size, mesh, origin.num_sampling_parts, "NUM_SAMPLING_PARTS")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,10 +37,15 @@ class Opened:
 class PairOrigin(Protocol):
     """What the align job asks of the object that gin gives it.
 
-    `records` says whether the pairs are new and are to be kept as D_online.
+    Attributes:
+        records: whether the pairs are new and are to be kept as D_online.
+        num_sampling_parts: of a batch, for which pairs are made in turn.
     """
 
     records: bool
+
+    @property
+    def num_sampling_parts(self) -> int: ...
 
     @property
     def parents(self) -> dict[str, str]:
@@ -62,10 +67,16 @@ class PairOrigin(Protocol):
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Online:
-    """Pairs sampled from the policy at each step, labelled by a preference model."""
+    """Pairs sampled from the policy at each step, labelled by a preference model.
+
+    Attributes:
+        num_sampling_parts: parts of a batch that are sampled and judged in turn, for caches that
+            are too large for all; the samples are the same.
+    """
 
     judge: TrainedJudge
     sampling: SamplingMethod
+    num_sampling_parts: int = 1
     records = True
 
     @property
@@ -76,7 +87,9 @@ class Online:
         self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
     ) -> Opened:
         judge, params = self.judge.restored(vocabulary, mesh, dtype)
-        return Opened(OnlinePairs(policy, judge, self.sampling), params, {})
+        return Opened(
+            OnlinePairs(policy, judge, self.sampling, self.num_sampling_parts), params, {}
+        )
 
 
 @gin.configurable
@@ -91,6 +104,7 @@ class Offline:
 
     reference_scores_dir: str | None = None
     records = False
+    num_sampling_parts = 1
 
     @property
     def parents(self) -> dict[str, str]:

@@ -202,17 +202,26 @@ def num_batch_shards(mesh: Mesh | AbstractMesh) -> int:
     return math.prod(mesh.shape[name] for name in BATCH_AXES if name in mesh.shape)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh | AbstractMesh, num_microbatches: int = 1) -> None:
-    """Raises ConfigError where a batch is none, or can't be spread evenly over the devices."""
+def check_batch_size(
+    batch_size: int,
+    mesh: Mesh | AbstractMesh,
+    num_parts: int = 1,
+    parts: str = "NUM_MICROBATCHES",
+) -> None:
+    """Raises ConfigError where a batch is none, or can't be spread evenly over the devices.
+
+    Args:
+        num_parts: into which it is cut, each of them spread over all devices.
+        parts: the macro that says so.
+    """
     shards = num_batch_shards(mesh)
-    if batch_size < 1:
-        raise ConfigError(f"BATCH_SIZE: found {batch_size}, expected 1 or more")
-    if num_microbatches < 1:
-        raise ConfigError(f"NUM_MICROBATCHES: found {num_microbatches}, expected 1 or more")
-    if batch_size % (shards * num_microbatches):
-        parts = f" of each of the {num_microbatches} microbatches" if num_microbatches > 1 else ""
+    for name, found in (("BATCH_SIZE", batch_size), (parts, num_parts)):
+        if found < 1:
+            raise ConfigError(f"{name}: found {found}, expected 1 or more")
+    if batch_size % (shards * num_parts):
+        of_parts = f" of each of {parts}={num_parts}" if num_parts > 1 else ""
         raise ConfigError(
-            f"BATCH_SIZE={batch_size} isn't a multiple of the {shards} data shards{parts}"
+            f"BATCH_SIZE={batch_size} isn't a multiple of the {shards} data shards{of_parts}"
         )
 
 

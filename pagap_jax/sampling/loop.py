@@ -16,7 +16,7 @@ from pagap_jax.array_types import (
     TokenLogProbs,
 )
 from pagap_jax.model.transformer import DecodeCache
-from pagap_jax.sampling.methods import NEVER, SamplingMethod
+from pagap_jax.sampling.methods import NEVER, WHOLE, Part, SamplingMethod
 
 END_ID = 1
 DecodeStep = Callable[[jax.Array, DecodeCache, jax.Array], tuple[jax.Array, DecodeCache]]
@@ -77,6 +77,7 @@ def sample_token(
     decode_step: DecodeStep,
     method: SamplingMethod,
     sampleable_size: int,
+    part: Part = WHOLE,
 ) -> SamplingState:
     """One more token for every row that hasn't ended. The draw is a function of (key, position)."""
     previous = jax.lax.dynamic_index_in_dim(
@@ -84,7 +85,8 @@ def sample_token(
     )
     # T5 starts from the padding id, which is what `tokens` holds at position 0.
     logits, cache = decode_step(previous, state.cache, state.position)
-    token = method.draw(jax.random.fold_in(key, state.position), ban_ids(logits, sampleable_size))
+    key = jax.random.fold_in(key, state.position)
+    token = method.draw(key, ban_ids(logits, sampleable_size), part)
     return SamplingState(
         position=state.position + 1,
         tokens=_put(state.tokens, jnp.where(state.finished, 0, token), state.position),
@@ -112,12 +114,13 @@ def sample_responses(
     method: SamplingMethod,
     sampleable_size: int,
     with_log_probs: bool = False,
+    part: Part = WHOLE,
 ) -> Samples:
     """`num_samples` responses of up to `length` tokens a prompt; stops when all rows have ended."""
     state = start(cache, cache.prompt_mask.shape[0], num_samples, length, with_log_probs)
 
     def step(state: SamplingState) -> SamplingState:
-        return sample_token(state, key, decode_step, method, sampleable_size)
+        return sample_token(state, key, decode_step, method, sampleable_size, part)
 
     state = jax.lax.while_loop(unfinished, step, state)
     return Samples(state.tokens, state.log_probs)

@@ -1,6 +1,7 @@
 """How the next token is drawn from logits."""
 
 import dataclasses
+from typing import Any
 
 import gin
 import jax
@@ -10,6 +11,29 @@ from pagap_jax.array_types import TokenLogits
 from pagap_jax.errors import ConfigError
 
 NEVER = -1e30  # a logit that is never sampled; finite, so that no NaN comes of 0 * inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Rows `index`, `index + number` and so on of a batch, which draw as they do in the whole.
+
+    Attributes:
+        index: may be traced.
+    """
+
+    number: int = 1
+    index: Any = 0
+
+    def gumbel(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """The part's rows of the whole batch's noise; compilers make no more than those."""
+        noise = jax.random.gumbel(key, (shape[0] * self.number, *shape[1:]), dtype)
+        if self.number == 1:
+            return noise
+        noise = noise.reshape(shape[0], self.number, *shape[1:])
+        return jax.lax.dynamic_index_in_dim(noise, self.index, 1, keepdims=False)
+
+
+WHOLE = Part()
 
 
 @gin.configurable
@@ -59,13 +83,13 @@ class SamplingMethod:
             logits = jnp.where(logits < least, NEVER, logits)
         return logits
 
-    def draw(self, key: jax.Array, logits: TokenLogits) -> jax.Array:
-        """One token id for each row of logits."""
+    def draw(self, key: jax.Array, logits: TokenLogits, part: Part = WHOLE) -> jax.Array:
+        """One token id for each row of logits, those of a part of a batch."""
         if self.temperature == 0:
             return first_maximum(logits)
         logits = self.filter_logits(logits)
         # `jax.random.categorical` in two steps: see `first_maximum`.
-        return first_maximum(logits + jax.random.gumbel(key, logits.shape, logits.dtype))
+        return first_maximum(logits + part.gumbel(key, logits.shape, logits.dtype))
 
 
 def first_maximum(x: TokenLogits) -> jax.Array:

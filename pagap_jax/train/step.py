@@ -27,14 +27,12 @@ class Gradients:
 
     Attributes:
         weight: what the mean counts: tokens, or pairs.
-        rest: whatever else is known of each row of the batch.
     """
 
     loss: Any  # arrays of rank 0, or their shapes
     weight: Any
     metrics: dict[str, Any]
     gradients: Any
-    rest: Any = None
 
 
 def over_microbatches(
@@ -50,27 +48,29 @@ def over_microbatches(
     """
     if number == 1:
         return compute(batch, keys)
-    parts = jax.tree.map(lambda x: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1), batch)
+    parts = alternate_rows(batch, number)
 
-    structure = None
-
-    def add(sums: Gradients, part: tuple[Any, jax.Array]) -> tuple[Gradients, list]:
-        nonlocal structure
+    def add(sums: Gradients, part: tuple[Any, jax.Array]) -> tuple[Gradients, None]:
         rows, index = part
-        found = compute(rows, folded(keys, index))
-        # As leaves: a class may check the shapes that it is made of, and these get an axis more.
-        leaves, structure = jax.tree.flatten(found.rest)
-        return jax.tree.map(jnp.add, sums, _weighted(found)), leaves
+        return jax.tree.map(jnp.add, sums, _weighted(compute(rows, folded(keys, index)))), None
 
     first = jax.eval_shape(lambda: _weighted(compute(jax.tree.map(lambda x: x[0], parts), keys)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-    sums, rest = jax.lax.scan(add, zeros, (parts, jnp.arange(number)))
+    sums, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(number)))
     total = jnp.maximum(sums.weight, 1.0)
     metrics = {k: x / (_weight_of(k, total, number)) for k, x in sums.metrics.items()}
-    assert structure is not None
-    rest = structure.unflatten([x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in rest])
     gradients = jax.tree.map(lambda x: x / total, sums.gradients)
-    return Gradients(sums.loss / total, sums.weight, metrics, gradients, rest)
+    return Gradients(sums.loss / total, sums.weight, metrics, gradients)
+
+
+def alternate_rows(tree: Any, number: int) -> Any:
+    """Arrays [B, ...] as [number, B / number, ...]: part i has the rows i, i + number and so on."""
+    return jax.tree.map(lambda x: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
+def rows_in_order(tree: Any) -> Any:
+    """Undoes `alternate_rows`."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
 
 
 def folded(keys: Any, number: Any) -> Any:
@@ -79,7 +79,7 @@ def folded(keys: Any, number: Any) -> Any:
 
 
 def _weighted(found: Gradients) -> Gradients:
-    """Undoes the averaging: multiplies by the weight; drops what is of single rows."""
+    """Undoes the averaging: multiplies by the weight."""
     metrics = {k: x * _weight_of(k, found.weight, 1) for k, x in found.metrics.items()}
     gradients = jax.tree.map(lambda x: x * found.weight, found.gradients)
     return Gradients(found.loss * found.weight, found.weight, metrics, gradients)

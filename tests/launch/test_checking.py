@@ -6,6 +6,13 @@ from launch.checking import checked_arguments
 from pagap_jax.errors import ConfigError
 
 PLACES = ("--gin.MODEL_DIR='/mnt/b/m'", "--gin.PAIRS_DIR='/mnt/b/p'", "--gin.SEED=0")
+ONLINE = (
+    "align",
+    "--gin_file=studies/tiny/online.gin",
+    *PLACES,
+    "--gin.SFT_DIR='sft'",
+    "--gin.JUDGE_DIR='proxy'",
+)
 SFT = ("sft", "--gin_file=studies/tiny/sft.gin", *PLACES)
 PREPARE = ("prepare", "--gin_file=studies/tiny/prepare.gin", PLACES[0], PLACES[2])
 
@@ -24,8 +31,9 @@ def test_what_fits_is_left_as_it_is(words):
         ((*SFT, "--gin.BATCH_SIZE=24"), "BATCH_SIZE=24 isn't a multiple of the 16 data shards"),
         (
             (*SFT, "--gin.NUM_MICROBATCHES=4"),
-            "of each of the 4 microbatches",
+            "16 data shards of each of NUM_MICROBATCHES=4",
         ),
+        ((*ONLINE, "--gin.NUM_SAMPLING_PARTS=4"), "data shards of each of NUM_SAMPLING_PARTS=4"),
         ((*SFT, "--gin.NUM_PARTITIONS=3"), "num_partitions=3 doesn't divide the 16 devices"),
         ((*SFT, "--gin.NUM_SLICES=2"), "NUM_SLICES: found 2, expected --num_slices, 1"),
         ((*SFT, ">log", "| tee"), "found a pipe in '| tee'"),

@@ -1,6 +1,5 @@
 """A batch in parts: the whole batch's gradient, metrics and rows, whatever the parts."""
 
-import dataclasses
 import functools
 
 import jax
@@ -43,9 +42,10 @@ def fine_tuned(number):
 
 
 @functools.cache
-def aligned(number, source=offline_pairs, judging=None):
+def aligned(number, source=offline_pairs, judging=False):
+    frozen = FrozenModels(REFERENCE, JUDGING if judging else None)
     step = AlignStep(POLICY, source, AlignmentLoss.IPO, Reduction.SUM, OPTIMIZER, number)
-    return jax.jit(step)(state(), BATCH, RATE, BETA, KEY, FrozenModels(REFERENCE, judging))
+    return jax.jit(step)(state(), BATCH, RATE, BETA, KEY, frozen)
 
 
 def assert_close(found, expected):
@@ -65,28 +65,30 @@ def test_parts_have_unequal_weights():
     assert (choices[:, 0] >= 0).sum() != (choices[:, 1] >= 0).sum()
 
 
-def test_online_parts_draw_samples_of_their_own():
-    BATCH_OF_ONE = {name: np.repeat(x[:1], 16, axis=0) for name, x in BATCH.items()}
-    source = OnlinePairs(POLICY, JUDGE, SamplingMethod())
-    step = AlignStep(POLICY, source, AlignmentLoss.IPO, Reduction.SUM, OPTIMIZER, 2)
-    frozen = FrozenModels(REFERENCE, JUDGING)
-    _, metrics, pairs = jax.jit(step)(state(), BATCH_OF_ONE, RATE, BETA, KEY, frozen)
-    even, odd = pairs.response_a[::2], pairs.response_a[1::2]
-    assert not np.array_equal(even, odd)
-    ties = np.mean(pairs.choice < 0)
-    np.testing.assert_allclose(metrics["ties"], ties, rtol=1e-6)
-    assert metrics["tokens"] == np.sum(pairs.response_a > 0) + np.sum(pairs.response_b > 0)
+@functools.cache
+def online(num_microbatches, num_sampling_parts):
+    source = OnlinePairs(POLICY, JUDGE, SamplingMethod(), num_sampling_parts)
+    return aligned(num_microbatches, source, judging=True)
+
+
+@pytest.mark.parametrize("parts", [(2, 1), (16, 1), (1, 2), (4, 8)])
+def test_samples_are_the_whole_batch_s_whatever_the_parts(parts):
+    """Token for token; and the update is the same one."""
+    after, metrics, pairs = online(*parts)
+    expected, expected_metrics, expected_pairs = online(1, 1)
+    for name in ("response_a", "response_b", "choice"):
+        np.testing.assert_array_equal(getattr(pairs, name), getattr(expected_pairs, name))
+    assert len({row.tobytes() for row in np.asarray(pairs.response_a)}) > 8
+    assert_close((after, metrics, pairs), (expected, expected_metrics, expected_pairs))
 
 
 def test_an_online_step_in_parts_is_the_offline_step_on_its_pairs():
     """What was sampled for a row comes back in the row's place."""
-    source = OnlinePairs(POLICY, JUDGE, SamplingMethod())
-    online = AlignStep(POLICY, source, AlignmentLoss.IPO, Reduction.SUM, OPTIMIZER, 4)
-    frozen = FrozenModels(REFERENCE, JUDGING)
-    after, metrics, pairs = jax.jit(online)(state(), BATCH, RATE, BETA, KEY, frozen)
+    after, metrics, pairs = online(4, 2)
     names = ("response_a", "response_b", "choice", "probability")
     recorded = {**BATCH, **{name: getattr(pairs, name) for name in names}}
-    offline = dataclasses.replace(online, pair_source=offline_pairs)
+    offline = AlignStep(POLICY, offline_pairs, AlignmentLoss.IPO, Reduction.SUM, OPTIMIZER, 4)
+    frozen = FrozenModels(REFERENCE, None)
     replayed, again, _ = jax.jit(offline)(state(), recorded, RATE, BETA, KEY, frozen)
     assert_close(replayed, after)
     np.testing.assert_allclose(again["loss"], metrics["loss"], rtol=1e-6)
