@@ -1,5 +1,6 @@
 """Offline: the data set's own pairs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,10 +11,14 @@ from pagap_jax.policies import Encoded
 
 
 def offline_pairs(
-    params: Any, judge_params: Any, encoded: Encoded, batch: PromptBatch, key: RandomKey
+    params: Any,
+    judge_params: Any,
+    encode: Callable[[], Encoded],
+    batch: PromptBatch,
+    key: RandomKey,
 ) -> PairBatch:
     """The pairs that the batch holds. A `PairSource`."""
-    del params, judge_params, encoded, key
+    del params, judge_params, encode, key
     return pairs_of(batch)
 
 

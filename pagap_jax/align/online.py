@@ -1,6 +1,7 @@
 """Online: two samples of the current policy, labelled by a preference model, all on the device."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +32,11 @@ class OnlinePairs:
         self,
         params: Params,
         judge_params: Params,
-        encoded: Encoded,
+        encode: Callable[[], Encoded],
         batch: PromptBatch,
         key: RandomKey,
     ) -> PairBatch:
-        number = self.num_parts
+        number, encoded = self.num_parts, encode()
         if number == 1:
             return self._pairs(params, judge_params, encoded, batch["prompt"], key, WHOLE)
 

@@ -1,5 +1,6 @@
 """Where the pairs of an align step come from: the one thing in which online and offline differ."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -33,9 +34,13 @@ class PairSource(Protocol):
         self,
         params: Any,
         judge_params: Any,
-        encoded: Encoded,
+        encode: Callable[[], Encoded],
         batch: PromptBatch,
         key: RandomKey,
     ) -> PairBatch:
-        """Pairs for the prompts of `batch`, which `params` have `encoded`."""
+        """Pairs for the prompts of `batch`.
+
+        Args:
+            encode: the prompts under `params`; one who calls it not spares their encoder.
+        """
         ...

@@ -76,14 +76,13 @@ class AlignStep:
         key = folded(key, state.step)
         compute = functools.partial(self._gradients, state.params, beta, frozen)
 
-        def source(encoded: Encoded) -> PairBatch:
-            encoded = jax.lax.stop_gradient(encoded)
-            return self.pair_source(state.params, frozen.judge, encoded, batch, key)
+        def source(encode: Callable[[], Encoded]) -> PairBatch:
+            return self.pair_source(state.params, frozen.judge, encode, batch, key)
 
         if self.num_microbatches == 1:
             found, pairs = compute(batch, source)
         else:
-            pairs = source(self.policy.encode(state.params, batch["prompt"]))
+            pairs = source(lambda: self.policy.encode(state.params, batch["prompt"]))
             # From here on it is a batch of a data set.
             rows = batch | {name: x for name, x in vars(pairs).items() if x is not None}
             found = over_microbatches(
@@ -99,14 +98,14 @@ class AlignStep:
         beta: Scalar,
         frozen: FrozenModels,
         batch: PromptBatch,
-        source: Callable[[Encoded], PairBatch],
+        source: Callable[[Callable[[], Encoded]], PairBatch],
     ) -> tuple[Gradients, PairBatch]:
         """Gradients of the mean loss over the batch's pairs, and the pairs."""
         prompt, mask = batch["prompt"], batch["prompt"] > 0
         hidden, encoder_gradient = jax.vjp(
             lambda params: self.policy.encode(params, prompt).hidden, params
         )
-        pairs = source(Encoded(hidden, mask))
+        pairs = source(lambda: jax.lax.stop_gradient(Encoded(hidden, mask)))
         # The update is compiled apart from the source, so that a replay of recorded pairs runs
         # through the same arithmetic as the run that sampled them (App. F).
         pairs, hidden = jax.lax.optimization_barrier((pairs, hidden))

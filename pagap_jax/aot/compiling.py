@@ -120,10 +120,10 @@ def compile_program(
     start = time.perf_counter()
     with jax.set_mesh(shapes.mesh):
         traced = program.function.trace(*program.arguments)
-        flops = model_flops = _flops(traced, shapes)
+        plain = traced
         if without_remat:
             plain = without_remat.function.trace(*without_remat.arguments)
-            model_flops = _flops(plain, shapes)
+        flops, model_flops = _flops(traced, shapes), _flops(plain, shapes, again=False)
         held = {kind: bytes_on_a_chip(tree) for kind, tree in program.held.items()}
         limit = float(slice_.accelerator.hbm * 2**30)
         try:
@@ -153,9 +153,9 @@ def compile_program(
     )  # fmt: skip
 
 
-def _flops(traced: Any, shapes: Shapes) -> float:
+def _flops(traced: Any, shapes: Shapes, again: bool = True) -> float:
     """A chip's."""
-    return count_flops(traced.jaxpr.jaxpr, shapes.response_length) / shapes.mesh.size
+    return count_flops(traced.jaxpr.jaxpr, shapes.response_length, again) / shapes.mesh.size
 
 
 def bytes_on_a_chip(tree: Any) -> float:

@@ -17,7 +17,7 @@ def test_pairs_are_two_samples_and_their_judgement():
     @jax.jit
     def make(batch, key):
         encoded = POLICY.encode(PARAMS, batch["prompt"])
-        pairs = source(PARAMS, JUDGE_PARAMS, encoded, batch, key)
+        pairs = source(PARAMS, JUDGE_PARAMS, lambda: encoded, batch, key)
         samples = POLICY.sample(PARAMS, encoded, key, 2, SamplingMethod())
         judged = JUDGE.judge(JUDGE_PARAMS, batch["prompt"], pairs.response_a, pairs.response_b)
         return pairs, samples.tokens, judged.probability

@@ -10,7 +10,9 @@ from pagap_jax.aot.flops import count_flops
 from pagap_jax.aot.programs import Shapes, programs_of
 from pagap_jax.jobs.align import Objective
 from pagap_jax.jobs.pair_origins import Offline
+from pagap_jax.model.attention_blocks import Blocks
 from pagap_jax.model.config import t5_1_1
+from pagap_jax.model.fused_attention import KeyMask, fused_attention
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.train.optimizer import adafactor
 
@@ -60,6 +62,24 @@ def test_what_is_computed_again_counts_again():
 
     assert flops(jax.grad(loss), A, B) == 2 * PRODUCT  # the product, and the gradient of `a`
     assert flops(jax.grad(again), A, B) == 3 * PRODUCT
+
+
+def test_a_kernel_on_every_device_counts_what_it_says():
+    """Two products forward, five backward, of which one is computed again."""
+    blocks = Blocks(queries=8, keys=8, lanes=16)
+    mask = KeyMask(jnp.ones((8, 32), bool), blocks)
+    x = jnp.ones((8, 32, 4, 8))
+
+    def attend(queries, keys, values):
+        return jnp.sum(fused_attention(queries, keys, values, mask, None))
+
+    product = 2 * 8 * 4 * 32 * 32 * 8
+    for partitions in (1, 4):
+        with jax.set_mesh(make_mesh(partitions)):
+            gradient = jax.jit(jax.grad(attend, (0, 1, 2))).trace(x, x, x).jaxpr.jaxpr
+            assert flops(attend, x, x, x) == 2 * product
+        assert count_flops(gradient, 1) == 7 * product
+        assert count_flops(gradient, 1, again=False) == 6 * product
 
 
 def trace(job, batch_size, size="large", **settings):
