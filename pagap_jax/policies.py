@@ -1,7 +1,6 @@
 """A network that answers: encodes a prompt once, then scores or samples responses to it."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -19,8 +18,8 @@ from pagap_jax.array_types import (
 )
 from pagap_jax.losses.chunking import chunks_within, over_token_chunks
 from pagap_jax.losses.log_probs import shift_right, token_log_probs
-from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout
-from pagap_jax.model.sharding import num_devices
+from pagap_jax.model.cached_attention import KernelLayout, Layout, MatrixLayout, VectorLayout
+from pagap_jax.model.sharding import is_for_tpu, num_devices
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.sampling.loop import Samples, sample_responses
 from pagap_jax.sampling.methods import WHOLE, Part, SamplingMethod
@@ -149,42 +148,40 @@ class Policy:
             # Once, not at each token.
             params = jax.tree.map(lambda x: x.astype(method.dtype), params)
 
-        def sample_with(layout, params, encoded, key) -> Samples:
-            cache = transformer.apply(
-                {"params": params},
-                encoded.hidden,
-                encoded.mask,
-                num_samples,
-                self.response_length,
-                layout,
-                method=Transformer.prefill,
-            )
-
-            def decode_step(tokens, cache, position):
-                return transformer.apply(
-                    {"params": params}, tokens, cache, position, method=Transformer.decode_step
-                )
-
-            return sample_responses(
-                decode_step,
-                cache,
-                key,
-                num_samples=num_samples,
-                length=self.response_length,
-                method=method,
-                sampleable_size=self.sampleable_size,
-                with_log_probs=with_log_probs,
-                part=part,
-            )
-
-        # Which layout of the caches is fast depends on the device that this is compiled for.
-        return jax.lax.platform_dependent(
-            params,
-            encoded,
-            key,
-            tpu=functools.partial(sample_with, MatrixLayout()),
-            default=functools.partial(sample_with, VectorLayout()),
+        cache = transformer.apply(
+            {"params": params},
+            encoded.hidden,
+            encoded.mask,
+            num_samples,
+            self.response_length,
+            self._layout(encoded),
+            method=Transformer.prefill,
         )
+
+        def decode_step(tokens, cache, position):
+            return transformer.apply(
+                {"params": params}, tokens, cache, position, method=Transformer.decode_step
+            )
+
+        return sample_responses(
+            decode_step,
+            cache,
+            key,
+            num_samples=num_samples,
+            length=self.response_length,
+            method=method,
+            sampleable_size=self.sampleable_size,
+            with_log_probs=with_log_probs,
+            part=part,
+        )
+
+    def _layout(self, encoded: Encoded) -> Layout:
+        """How caches lie, which depends on the device that this is compiled for."""
+        config = self.transformer.config
+        if not is_for_tpu():
+            return VectorLayout()
+        sizes = (config.num_heads, config.head_dim, encoded.mask.shape[1], self.response_length)
+        return KernelLayout() if KernelLayout.takes(*sizes) else MatrixLayout()
 
 
 def next_token_kl(

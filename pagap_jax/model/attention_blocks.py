@@ -95,12 +95,6 @@ class Call:
         moved = arrays * self.pairs // self.num_keys * self.head_dim * self.dtype.itemsize
         return pl.CostEstimate(2 * products * self.pairs * self.head_dim, self.pairs, moved)
 
-    def only(self, head: int, x: AnyArray) -> AnyArray:
-        """The lanes of one head, zeros elsewhere."""
-        lane = jax.lax.broadcasted_iota(jnp.int32, (1, self.width), 1)
-        first = head * self.head_dim
-        return jnp.where((lane >= first) & (lane < first + self.head_dim), x, 0)
-
     def rows_of(self, head: int) -> slice:
         """A head's rows of keys or values that are transposed."""
         return slice(head * self.head_dim, (head + 1) * self.head_dim)
@@ -131,6 +125,13 @@ def group_width(joined: int, head_dim: int, lanes: int) -> int:
     if joined <= width:
         return joined
     return width if width % head_dim == 0 and joined % width == 0 else 0
+
+
+def lanes_of(head: int, head_dim: int, x: AnyArray) -> AnyArray:
+    """The lanes of one head of those side by side in the last axis, zeros elsewhere."""
+    lane = jax.lax.broadcasted_iota(jnp.int32, (1, x.shape[-1]), 1)
+    first = head * head_dim
+    return jnp.where((lane >= first) & (lane < first + head_dim), x, 0)
 
 
 def product(a: AnyArray, b: AnyArray) -> AnyArray:

@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Float
 
 from pagap_jax.array_types import AnyArray, Array
-from pagap_jax.model.attention_blocks import Blocks, Call, product, product_by_last
+from pagap_jax.model.attention_blocks import Blocks, Call, lanes_of, product, product_by_last
 
 Queries = Float[Array, "B Q J"]  # J = H * K
 Joined = Float[Array, "B S J"]
@@ -125,7 +125,7 @@ def _forward_kernel(call: Call, q_ref, k_ref, v_ref, bias_ref, *refs) -> None:
 
     outputs, sums = [], []
     for head in range(call.heads):
-        queries, rows = call.only(head, q_ref[0]), call.rows_of(head)
+        queries, rows = lanes_of(head, call.head_dim, q_ref[0]), call.rows_of(head)
         maximum = jnp.full((1, blocks.queries), -jnp.inf)
         total, output = jnp.zeros_like(maximum), jnp.zeros((call.head_dim, blocks.queries))
         for start in range(0, call.num_keys, blocks.held):
@@ -171,8 +171,8 @@ def _backward_kernel(
     # Of each query the product of its weights with their gradients.
     mean = (do_ref[0].astype(jnp.float32) * o_ref[0].astype(jnp.float32)).T
     mean = [jnp.sum(mean[call.rows_of(h)], axis=0, keepdims=True) for h in heads]
-    queries = [call.only(head, q_ref[0]) for head in heads]
-    gradients = [call.only(head, do_ref[0]) for head in heads]
+    queries = [lanes_of(head, call.head_dim, q_ref[0]) for head in heads]
+    gradients = [lanes_of(head, call.head_dim, do_ref[0]) for head in heads]
     dq: list[Any] = [0.0] * call.heads
     for first in range(0, call.num_keys, blocks.keys):
         chunk = slice(first, first + blocks.keys)

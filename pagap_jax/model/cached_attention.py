@@ -1,7 +1,8 @@
 """Attention of single tokens to what a cache holds: the inner loop of sampling.
 
 A token has one query a head, so the time goes into reading the cache, and how it lies in memory and
-how attention is written decide the speed. Two ways of one formula, for two kinds of hardware.
+how attention is written decide the speed. Three ways of one formula: for CPUs and GPUs, for TPUs,
+and for TPUs where a kernel can't take the sizes.
 """
 
 import jax
@@ -10,7 +11,9 @@ from flax import struct
 from jaxtyping import Float, Int
 
 from pagap_jax.array_types import AnyArray, Array
+from pagap_jax.model.attention_blocks import group_width
 from pagap_jax.model.sharding import constrain, num_shards
+from pagap_jax.model.token_attention import LANES, attend_to_cache
 
 Queries = Float[Array, "B N H K"]
 Position = Int[Array, ""]
@@ -26,7 +29,7 @@ class KeysValues:
     values: AnyArray
 
 
-def of_prompt(keys: Float[Array, "B P H K"], values: Float[Array, "B P H K"]) -> KeysValues:
+def heads_first(keys: Float[Array, "B P H K"], values: Float[Array, "B P H K"]) -> KeysValues:
     """[B, H, K, P] and [B, H, P, K], shared by the prompt's N responses."""
     return KeysValues(jnp.moveaxis(keys, 1, 3), jnp.moveaxis(values, 1, 2))
 
@@ -36,6 +39,8 @@ class VectorLayout:
 
     The response's own keys and values are [B, N, H, K, R] and [B, N, H, R, K].
     """
+
+    of_prompt = staticmethod(heads_first)
 
     def empty(self, shape: tuple[int, int, int, int, int], dtype: str) -> KeysValues:
         batch, samples, heads, head_dim, length = shape
@@ -65,13 +70,15 @@ class VectorLayout:
 
 
 class MatrixLayout:
-    """Matrix products of all heads at once: TPUs.
+    """Matrix products of all heads at once: TPUs, for what `KernelLayout` can't take.
 
     The response's own keys and values are [B, N, G, R, W], where W is the width of all heads that
     one of G shards of the mesh holds. One product a head would have too few rows for the matrix
     unit, and the compiler would fall back to the vector unit. A block-diagonal matrix of queries, a
     row a head, gives the same numbers; one for each shard, so that nothing is sent around.
     """
+
+    of_prompt = staticmethod(heads_first)
 
     def empty(self, shape: tuple[int, int, int, int, int], dtype: str) -> KeysValues:
         batch, samples, heads, head_dim, length = shape
@@ -106,6 +113,62 @@ class MatrixLayout:
         weights = jax.nn.softmax(logits + bias).astype(prompt.values.dtype)
         attended = jnp.einsum("bgnhp,bgpw->bgnhw", weights, values)
         return _own_blocks(jnp.swapaxes(attended, 1, 2), queries)
+
+
+class KernelLayout:
+    """`token_attention`: TPUs. Heads stay side by side as the projections make them, J = H * K.
+
+    The response's own keys and values are [B, N, R, J], the prompt's [B, P, J].
+    """
+
+    @staticmethod
+    def takes(num_heads: int, head_dim: int, prompt_length: int, length: int) -> bool:
+        """Whether the kernel can take such a cache."""
+        heads = num_heads // num_shards("heads", num_heads)
+        tiles = prompt_length % LANES == length % LANES == 0
+        return tiles and group_width(heads * head_dim, head_dim, LANES) > 0
+
+    def of_prompt(self, keys: AnyArray, values: AnyArray) -> KeysValues:
+        return KeysValues(_joined(keys), _joined(values))
+
+    def empty(self, shape: tuple[int, int, int, int, int], dtype: str) -> KeysValues:
+        batch, samples, heads, head_dim, length = shape
+        zeros = jnp.zeros((batch, samples, length, heads, head_dim), dtype)
+        zeros = _joined(constrain(zeros, "batch", "samples", "length", "heads", "kv"))
+        return KeysValues(zeros, zeros)
+
+    def put(self, own: KeysValues, key: Queries, value: Queries, position: Position) -> KeysValues:
+        put = jax.lax.dynamic_update_slice_in_dim
+        return KeysValues(
+            put(own.keys, _joined(key)[:, :, None], position, axis=2),
+            put(own.values, _joined(value)[:, :, None], position, axis=2),
+        )
+
+    def attend_to_own(self, queries: Queries, own: KeysValues, bias: OwnBias) -> Queries:
+        batch, samples, num_heads, head_dim = queries.shape
+        own = jax.tree.map(lambda x: x.reshape(batch * samples, *x.shape[2:]), own)
+        rows = queries.reshape(batch * samples, 1, -1)
+        groups = bias.reshape(1, num_heads // self._group(num_heads, head_dim), -1, bias.shape[-1])
+        attended = attend_to_cache(rows, own.keys, own.values, groups, head_dim)
+        return attended.reshape(queries.shape)
+
+    def attend_to_prompt(self, queries: Queries, prompt: KeysValues, bias: PromptBias) -> Queries:
+        keys, values = prompt.keys, prompt.values
+        bias = bias[:, None, None]
+        attended = attend_to_cache(_joined(queries), keys, values, bias, queries.shape[-1])
+        return attended.reshape(queries.shape)
+
+    def _group(self, num_heads: int, head_dim: int) -> int:
+        heads = num_heads // num_shards("heads", num_heads)
+        return group_width(heads * head_dim, head_dim, LANES) // head_dim
+
+
+Layout = VectorLayout | MatrixLayout | KernelLayout
+
+
+def _joined(x: AnyArray) -> AnyArray:
+    """Heads side by side: [..., H, K] to [..., J]."""
+    return x.reshape(*x.shape[:-2], -1)
 
 
 def _sum(products: AnyArray, axis: int) -> AnyArray:

@@ -70,6 +70,11 @@ def blocks_for(num_queries: int, num_keys: int, config: T5Config) -> Blocks | No
     return None
 
 
+def is_interpreted() -> bool:
+    """Whether a kernel that is asked for is to run on something else than a TPU: in tests."""
+    return not is_for_tpu()
+
+
 @functools.cache
 def _say(sizes: str) -> None:
     print(f"attention without its kernel: {sizes} a device", file=sys.stderr, flush=True)
@@ -106,11 +111,11 @@ def _attend(head_dim, blocks, queries, keys, values, valid, by_distance, table):
 
 def _forward(head_dim, blocks, queries, keys, values, valid, by_distance, table):
     key_bias = jnp.where(valid, 0.0, MASKED)[:, None]
-    cut = _Cut.of(queries, head_dim)
+    cut = Cut.of(queries, head_dim)
 
     def forward(queries, keys, values, key_bias, table):
         return attention_kernels.forward(
-            queries, keys, values, key_bias, table, head_dim, blocks, not is_for_tpu()
+            queries, keys, values, key_bias, table, head_dim, blocks, is_interpreted()
         )
 
     specs = (cut.rows, cut.rows, cut.rows, cut.key_bias, cut.of_heads(table))
@@ -123,7 +128,7 @@ def _forward(head_dim, blocks, queries, keys, values, valid, by_distance, table)
 
 def _backward(head_dim, blocks, saved, gradient):
     queries, _, _, key_bias, table, *_ = saved
-    cut = _Cut.of(queries, head_dim)
+    cut = Cut.of(queries, head_dim)
     # A row without any key has equal logits, so large that the sum of their exponentials is lost
     # beside them: its weights come out as 1 instead of 1 / S.
     empty = jnp.all(key_bias < 0, axis=-1, keepdims=True)
@@ -132,7 +137,7 @@ def _backward(head_dim, blocks, saved, gradient):
     def backward(*arrays: Any) -> tuple:
         run = functools.partial(
             attention_kernels.backward,
-            head_dim=head_dim, blocks=blocks, interpret=not is_for_tpu(),
+            head_dim=head_dim, blocks=blocks, interpret=is_interpreted(),
         )  # fmt: skip
         dq, dk, dv, *dtable = run(*arrays)
         if not dtable:
@@ -153,14 +158,14 @@ _attend.defvjp(_forward, _backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Cut:
+class Cut:
     """How the surrounding mesh cuts rows and heads; each device runs the kernel on its own."""
 
     batch: str | tuple[str, ...] | None
     heads: str | tuple[str, ...] | None
 
     @classmethod
-    def of(cls, queries: Any, head_dim: int) -> "_Cut":
+    def of(cls, queries: Any, head_dim: int) -> "Cut":
         shape = (queries.shape[0], queries.shape[-1] // head_dim)
         return cls(*partition_spec(("batch", "heads"), shape, current_mesh_shape()))
 
@@ -179,7 +184,7 @@ class _Cut:
     def of_heads(self, table: Any) -> PartitionSpec | None:
         return None if table is None else PartitionSpec(self.heads)
 
-    def over_devices(self, function: Callable, in_specs: tuple, out_specs: tuple) -> Callable:
+    def over_devices(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
         if not current_mesh_shape():
             return function
         # Of what a kernel makes JAX can't know whether it is the same on several devices.

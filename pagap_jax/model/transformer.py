@@ -25,12 +25,7 @@ from pagap_jax.model.attention import (
     MultiHeadAttention,
     RelativePositionBiases,
 )
-from pagap_jax.model.cached_attention import (
-    KeysValues,
-    MatrixLayout,
-    VectorLayout,
-    of_prompt,
-)
+from pagap_jax.model.cached_attention import KeysValues, Layout
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.encoder import Encoder
 from pagap_jax.model.fused_attention import key_mask
@@ -54,7 +49,7 @@ class DecodeCache:
     layers: tuple[LayerCache, ...]
     prompt_mask: Bool[Array, "B P"]
     position_bias: Float[Array, "H R R"]
-    layout: VectorLayout | MatrixLayout = struct.field(pytree_node=False)
+    layout: Layout = struct.field(pytree_node=False)
 
 
 class DecoderLayer(nn.Module):
@@ -99,7 +94,7 @@ class DecoderLayer(nn.Module):
         config = self.config
         shape = (encoded.shape[0], num_samples, config.num_heads, config.head_dim, length)
         prompt = self.encoder_decoder_attention.keys_values(encoded)
-        return LayerCache(layout.empty(shape, config.dtype), of_prompt(*prompt))
+        return LayerCache(layout.empty(shape, config.dtype), layout.of_prompt(*prompt))
 
     def step(self, x: AnyArray, cache: LayerCache, position, own_bias, prompt_bias, layout):
         """x [B, N, D], the tokens at `position`."""
@@ -220,7 +215,7 @@ class Transformer(nn.Module):
         prompt_mask: Bool[Array, "B P"],
         num_samples: int,
         length: int,
-        layout: VectorLayout | MatrixLayout,
+        layout: Layout,
     ) -> DecodeCache:
         """Projects the prompt's keys and values once, and makes room for `length` tokens."""
         return self.decoder.prefill(encoded, prompt_mask, num_samples, length, layout)

@@ -17,7 +17,7 @@ from pagap_jax.losses.log_probs import (
     token_log_probs,
 )
 from pagap_jax.model.attention import MASKED
-from pagap_jax.model.cached_attention import MatrixLayout, VectorLayout, of_prompt
+from pagap_jax.model.cached_attention import KernelLayout, MatrixLayout, VectorLayout
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from tests.fixtures import t5x
@@ -50,6 +50,9 @@ LOGICAL_AXES = {
     ("pre_cross_attention_layer_norm", "scale"): ("embed",),
     ("pre_mlp_layer_norm", "scale"): ("embed",),
 }
+
+
+LAYOUTS = (VectorLayout(), MatrixLayout(), KernelLayout())
 
 
 @pytest.fixture(scope="module", params=t5x.NAMES)
@@ -195,7 +198,7 @@ def test_a_row_depends_on_no_other_row(params, tokens):
     np.testing.assert_allclose(backwards[::-1], together, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("layout", [VectorLayout(), MatrixLayout()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("partitions", [1, 4], ids="model_axis_{}".format)
 def test_decode_step_equals_teacher_forcing(params, tokens, layout, partitions):
     """In both layouts of the caches, and with two heads on each of four devices."""
@@ -227,7 +230,7 @@ def test_decode_step_equals_teacher_forcing(params, tokens, layout, partitions):
     np.testing.assert_allclose(stepped[valid], forced[valid], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", [VectorLayout(), MatrixLayout()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("float32_logits", [False, True])
 def test_cached_attention_in_bfloat16(layout, float32_logits):
     """Within rounding of attention over whole sequences in the same types."""
@@ -238,7 +241,7 @@ def test_cached_attention_in_bfloat16(layout, float32_logits):
     if float32_logits:
         queries = queries.astype(np.float32)
     attended = layout.attend_to_prompt(
-        queries, of_prompt(keys, values), jnp.where(seen, 0.0, MASKED)
+        queries, layout.of_prompt(keys, values), jnp.where(seen, 0.0, MASKED)
     )
     logits = np.einsum("bnhk,bphk->bnhp", queries.astype(np.float64), keys.astype(np.float64))
     weights = jax.nn.softmax(np.where(seen[:, None, None], logits, -np.inf))
