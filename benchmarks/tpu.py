@@ -1,223 +1,217 @@
-"""What a TPU's compiler makes of the sampler and the align step, without a TPU.
+"""What a TPU's compiler makes of the jobs' programs, without a TPU: cycles, bundles, memory.
 
-    pip install -e '.[tpu]'; python -m benchmarks.tpu --topology v4:2x2x1
+    make pods; PYTHONPATH=.tpu python -m benchmarks.tpu --bundles
 
-The programs are compiled ahead of time for one chip of the topology. Cycles are the compiler's own
-estimates, summed over the instructions of the program outside of loops and of each loop's body: one
-token of the sampler, one chunk of log-probs. They leave out what runs beside them: copies between
-memories that are waited for elsewhere. Good for comparing two ways to write the same, not for
-seconds.
+Each program is compiled ahead of time for one chip of the topology, with attention's kernels and
+with the plain formula. Cycles are the compiler's own estimates of XLA's instructions, bundles those
+of the kernels' code (with --bundles alone: the compiler writes gigabytes for it), loops as often as
+they turn. They leave out waiting for memory: good for comparing two ways to write the same, not for
+seconds. Of a v4 or v5p a chip's two cores count as one, which share its work.
 """
 
 import argparse
-import collections
 import dataclasses
 import json
 import os
-import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # no TPU is looked for: only its compiler is used
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax.core import meta
-from jax.experimental import topologies
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import plain
-from pagap_jax.align.offline import offline_pairs
-from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
-from pagap_jax.losses.alignment import AlignmentLoss
-from pagap_jax.model.config import T5Config
-from pagap_jax.model.transformer import Transformer
-from pagap_jax.policies import Policy
+from benchmarks.cycles import Cost, read_costs
+from pagap_jax.accelerators import parse_slice
+from pagap_jax.aot.compiling import devices_of
+from pagap_jax.aot.programs import Program, Shapes, programs_of
+from pagap_jax.jobs.align import Objective
+from pagap_jax.jobs.inputs import TrainedJudge
+from pagap_jax.jobs.pair_origins import Offline, Online
+from pagap_jax.model.config import T5Config, t5_1_1
+from pagap_jax.model.sharding import make_mesh
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.optimizer import adafactor
-from pagap_jax.train.state import TrainState
 
-T5_1_1 = {  # emb_dim, num_heads, layers, mlp_dim
-    "small": (512, 6, 8, 1024),
-    "base": (768, 12, 12, 2048),
-    "large": (1024, 16, 24, 2816),
-}
-CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-TOP = 12  # instructions shown of a loop
+PROGRAMS = ("encoder", "sampler", "judge", "offline", "online")
+TOP = 12  # kinds of instructions shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way to compile: with kernels or by the formula, and what is computed again."""
+
+    kernels: bool
+    remat_policy: str
+
+    def __str__(self) -> str:
+        again = "" if self.remat_policy == "none" else f", recomputation {self.remat_policy}"
+        return ("kernels" if self.kernels else "formula") + again
+
+    @classmethod
+    def parse(cls, text: str) -> "Way":
+        name, _, remat = text.partition(":")
+        if name not in ("kernels", "formula"):
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected kernels or formula:full")
+        return cls(name == "kernels", remat or "none")
 
 
 def main() -> None:
     """Compiles what is asked for and prints what the compiler says."""
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory(prefix="bundles-") as dump:
+        if arguments.bundles:  # the compiler reads it once, when it is loaded
+            dumping = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
+            os.environ["LIBTPU_INIT_ARGS"] = dumping
+        run(arguments, Path(dump))
+
+
+def run(arguments: argparse.Namespace, dump: Path) -> None:
+    """Program by program, way by way."""
+    devices = devices_of(parse_slice(arguments.topology))[:1]
+    mesh, console = make_mesh(devices=devices), Console()
+    rows = []
+    for name in arguments.programs:
+        for way in arguments.ways:
+            found = measure(name, way, mesh, arguments, dump)
+            rows.append({"program": name, "way": str(way), **found})
+            if arguments.json:
+                print(json.dumps(rows[-1]), flush=True)
+            elif arguments.details:
+                show_details(rows[-1], console)
+    if not arguments.json:
+        show(rows, console)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--topology", default="v4:2x2x1", help="kind:chips, as libtpu names them")
-    parser.add_argument("--size", choices=T5_1_1, default="large")
+    parser.add_argument("--size", choices=("small", "base", "large", "xl"), default="large")
     parser.add_argument("--layers", type=int, help="instead of the size's own: quick to compile")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--prompt_length", type=int, default=1024)
     parser.add_argument("--response_length", type=int, default=128)
+    parser.add_argument("--programs", nargs="+", default=PROGRAMS, choices=PROGRAMS)
     parser.add_argument(
-        "--programs", nargs="+", default=["sampler", "align"],
-        choices=["sampler", "align", "plain_sampler"],
+        "--ways", nargs="+", type=Way.parse, default=[Way(True, "none"), Way(False, "full")],
+        help="kernels, formula, kernels:full, formula:full; after the colon what the backward pass"
+        " finds saved",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    topology = topologies.get_topology_desc(platform="tpu", topology_name=arguments.topology)
-    programs = Programs(arguments, SingleDeviceSharding(topology.devices[0]))
-    for name in arguments.programs:
-        report = describe(getattr(programs, name)().compile())
-        if arguments.json:
-            print(json.dumps({"program": name, **report}))
-        else:
-            show(name, report, Console())
+    parser.add_argument("--unrolled", action="store_true", help="layers without a scan over them")
+    parser.add_argument("--bundles", action="store_true", help="count those of kernels, too")
+    parser.add_argument("--details", action="store_true", help="the dearest instructions")
+    parser.add_argument("--json", action="store_true", help="a line a program")
+    return parser.parse_args()
 
 
-class Programs:
-    """The lowered programs of one size."""
-
-    def __init__(self, arguments: argparse.Namespace, sharding: SingleDeviceSharding):
-        """Shapes alone: nothing as large as a model is made."""
-        emb_dim, num_heads, layers, mlp_dim = T5_1_1[arguments.size]
-        layers = arguments.layers or layers
-        config = T5Config(
-            vocab_size=32128, emb_dim=emb_dim, num_heads=num_heads, num_encoder_layers=layers,
-            num_decoder_layers=layers, mlp_dim=mlp_dim, mlp_activations=("gelu", "linear"),
-            dropout_rate=0.0,
-        )  # fmt: skip
-        self.arguments, self.sharding = arguments, sharding
-        self.policy = Policy(Transformer(config), 32100, arguments.response_length)
-        token = jnp.ones((1, 1), jnp.int32)
-
-        def init() -> Any:
-            variables = self.policy.transformer.init(jax.random.key(0), token, token, token)
-            return meta.unbox(variables["params"])
-
-        self.params = self._on_chip(jax.eval_shape(init))
-        self.key = self._on_chip(jax.eval_shape(lambda: jax.random.key(0)))
-        self.prompt = self._tokens(arguments.prompt_length)
-
-    def sampler(self) -> Any:
-        """Two samples a prompt, the encoder included."""
-        policy, method = self.policy, SamplingMethod()
-
-        def sample(params, prompt, key):
-            return policy.sample(params, policy.encode(params, prompt), key, 2, method).tokens
-
-        return jax.jit(sample).lower(self.params, self.prompt, self.key)
-
-    def plain_sampler(self) -> Any:
-        """The same by benchmarks/plain.py, in bfloat16."""
-        policy, response = self.policy, self.arguments.response_length
-        params = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=self.sharding),
-            self.params,
-        )
-
-        def sample(params, prompt, key):
-            config = policy.transformer.config
-            return plain.sample(params, config, prompt, key, 2, response, policy.sampleable_size)
-
-        return jax.jit(sample).lower(params, self.prompt, self.key)
-
-    def align(self) -> Any:
-        """The offline step, the reference in it."""
-        step = AlignStep(self.policy, offline_pairs, AlignmentLoss.IPO, Reduction.SUM, adafactor())
-        opt_state = self._on_chip(jax.eval_shape(step.optimizer.init, self.params))
-        count = self._on_chip(jax.ShapeDtypeStruct((), jnp.int32))
-        response, rows = self._tokens(self.arguments.response_length), (self.arguments.prompts,)
-        batch = {
-            "prompt": self.prompt,
-            "response_a": response,
-            "response_b": response,
-            "choice": self._on_chip(jax.ShapeDtypeStruct(rows, jnp.int8)),
-            "probability": self._on_chip(jax.ShapeDtypeStruct(rows, jnp.float32)),
-        }
-        state = TrainState(count, self.params, opt_state)
-        rates = (np.float32(1e-5), np.float32(0.1))
-        frozen = FrozenModels(self.params, None)
-        return jax.jit(step, donate_argnums=0).lower(state, batch, *rates, self.key, frozen)
-
-    def _tokens(self, length: int) -> jax.ShapeDtypeStruct:
-        shape = (self.arguments.prompts, length)
-        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.sharding)
-
-    def _on_chip(self, tree: Any) -> Any:
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding), tree
-        )
-
-
-@dataclasses.dataclass
-class Loop:
-    """Estimated cycles of a computation, and of its dearest kinds of instructions."""
-
-    cycles: int
-    instructions: list[tuple[str, int, int]]  # what, how many, cycles of them all
-
-
-def describe(compiled: Any) -> dict[str, Any]:
-    """FLOPs, bytes, HBM, and cycles of the entry and of each loop's body that takes a thousand."""
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    loops = read_loops(compiled.as_text())
+def measure(
+    name: str, way: Way, mesh: Mesh, arguments: argparse.Namespace, dump: Path
+) -> dict[str, Any]:
+    """Compiles one program; what it needs, or why it isn't compiled."""
+    print(f"{name}, {way}: compiling", file=sys.stderr, flush=True)
+    for path in dump.iterdir():
+        path.unlink()
+    program, start = program_of(name, way, mesh, arguments), time.perf_counter()
+    with jax.set_mesh(mesh):
+        try:
+            compiled = program.function.lower(*program.arguments).compile()
+        except jax.errors.JaxRuntimeError as error:
+            return {"failed": str(error).partition("\n")[0][:200]}
+    memory = compiled.memory_analysis()
+    total, loops = read_costs(compiled.as_text(), dump if arguments.bundles else None)
     return {
-        "flops": cost["flops"],
-        "bytes": cost["bytes accessed"],
-        "hbm_bytes": held + memory.temp_size_in_bytes,
-        "loops": {name: dataclasses.asdict(loop) for name, loop in loops.items()},
-    }
+        "cycles": sum(total.cycles.values()),
+        "bundles": sum(total.bundles.values()),
+        "hbm_bytes": memory.peak_memory_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "seconds": time.perf_counter() - start,
+        "dearest": dearest(total),
+        "loops": {
+            body: {"turns": turns, "cycles": sum(cost.cycles.values()),
+                   "bundles": sum(cost.bundles.values()), "dearest": dearest(cost)}
+            for body, (turns, cost) in loops.items()
+        },
+    }  # fmt: skip
 
 
-def read_loops(text: str) -> dict[str, Loop]:
-    """By the computation's name; the entry is 'outside of loops'."""
-    computations: dict[str, list[str]] = {}
-    name = ""
-    for line in text.splitlines():
-        header = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
-        if header and not line.startswith(" "):
-            name = "outside of loops" if header[1] else header[2]
-            computations[name] = []
-        elif name:
-            computations[name].append(line)
-    found = {}
-    for name, lines in computations.items():
-        cycles: collections.Counter = collections.Counter()
-        number: collections.Counter = collections.Counter()
-        for line in lines:
-            if estimate := CYCLES.search(line):
-                cycles[kind_of(line)] += int(estimate[1])
-                number[kind_of(line)] += 1
-        if sum(cycles.values()) > 1000:
-            top = [(kind, number[kind], n) for kind, n in cycles.most_common(TOP)]
-            found[name] = Loop(sum(cycles.values()), top)
-    return dict(sorted(found.items(), key=lambda item: -item[1].cycles))
+def program_of(name: str, way: Way, mesh: Mesh, arguments: argparse.Namespace) -> Program:
+    """The very program of a job, with shapes as arguments."""
+    model = t5_1_1(arguments.size, dropout_rate=0.0, scan_layers=not arguments.unrolled)
+    model = dataclasses.replace(model, kernels=way.kernels, remat_policy=way.remat_policy)
+    if arguments.layers:
+        layers = {f"num_{part}_layers": arguments.layers for part in ("encoder", "decoder")}
+        model = dataclasses.replace(model, **layers)
+    shapes = Shapes(mesh, arguments.prompt_length, arguments.response_length)
+    judge = TrainedJudge(model, "", arguments.prompt_length)
+    job = {
+        "model": model, "judge": judge, "sampling": SamplingMethod(), "optimizer": adafactor(),
+        "batch_size": arguments.prompts, "objective": Objective("ipo", 0.1),
+        "frozen_dtype": "bfloat16",
+    }  # fmt: skip
+    if name == "encoder":
+        return encoder(shapes, model, arguments.prompts)
+    if name in ("sampler", "judge"):
+        return programs_of("sample_pairs", shapes, job)[name == "judge"]
+    origin = Online(judge, SamplingMethod()) if name == "online" else Offline()
+    return programs_of("align", shapes, job | {"pair_origin": origin})[0]
 
 
-def kind_of(line: str) -> str:
-    """An instruction's place in the model, the same for all layers."""
-    kind = line.split(" = ")[0].split("%")[-1].rstrip("0123456789.")
-    operation = re.search(r'op_name="([^"]*)"', line)
-    if not operation:
-        return kind
-    place = re.sub(r"layers_\d+", "layers", operation[1])
-    return f"{'/'.join(place.split('/')[-2:])} ({kind})"
+def encoder(shapes: Shapes, model: T5Config, prompts: int) -> Program:
+    """The policy's, alone."""
+    policy = shapes.policy(model)
+    arguments = (shapes.params(model), shapes.tokens(prompts)["prompt"])
+    return Program("encoder", jax.jit(lambda p, x: policy.encode(p, x).hidden), arguments, {})
 
 
-def show(name: str, report: dict[str, Any], console: Console) -> None:
-    """A report as tables."""
-    console.print(
-        f"{name}: {report['flops']:.3e} FLOP, {report['bytes']:.3e} bytes,"
-        f" {report['hbm_bytes'] / 2**30:.2f} GiB HBM"
-    )
-    for loop, found in report["loops"].items():
-        table = Table("instructions", "number", "estimated cycles", title=loop)
-        for what, number, cycles in found["instructions"]:
-            table.add_row(what, str(number), f"{cycles:,}")
+def dearest(cost: Cost) -> list[tuple[str, int, int]]:
+    """What, how many, cycles or bundles of them all."""
+    of_all = (cost.cycles + cost.bundles).most_common(TOP)
+    return [(kind, cost.number[kind], n) for kind, n in of_all]
+
+
+def cells(row: dict[str, Any]) -> Iterator[str]:
+    """A row of the table."""
+    yield from (row["program"], row["way"])
+    if "failed" in row:
+        yield row["failed"]
+        return
+    millions = [row["cycles"], row["bundles"], row["cycles"] + row["bundles"]]
+    yield from (f"{n / 1e6:,.1f}" for n in millions)
+    yield from (f"{row[kind] / 2**30:.2f}" for kind in ("hbm_bytes", "temporary_bytes"))
+    yield f"{row['seconds']:.0f}"
+
+
+def show(rows: list[dict[str, Any]], console: Console) -> None:
+    """A line a program and way."""
+    table = Table(
+        "program", "attention", "million cycles", "million bundles", "both", "HBM, GiB",
+        "temporaries, GiB", "compiled in, s",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(*cells(row))
+    console.print(table)
+
+
+def show_details(row: dict[str, Any], console: Console) -> None:
+    """The dearest instructions of a program, and of a turn of each of its loops."""
+    whole = {"program": {"turns": 1, **row}} if "loops" in row else {}
+    for name, part in {**whole, **row.get("loops", {})}.items():
+        both = part["cycles"] + part["bundles"]
+        title = f"{row['program']}, {row['way']}: {name}, {part['turns']} times"
+        table = Table("instructions", "number", "cycles or bundles", title=title)
+        for what, number, n in part["dearest"]:
+            table.add_row(what, str(number), f"{n:,}")
         table.add_section()
-        table.add_row("all", "", f"{found['cycles']:,}")
+        table.add_row("all", "", f"{both:,}")
         console.print(table)
 
 

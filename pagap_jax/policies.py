@@ -181,7 +181,8 @@ class Policy:
         if not is_for_tpu():
             return VectorLayout()
         sizes = (config.num_heads, config.head_dim, encoded.mask.shape[1], self.response_length)
-        return KernelLayout() if KernelLayout.takes(*sizes) else MatrixLayout()
+        takes = config.kernels and KernelLayout.takes(*sizes)
+        return KernelLayout(config.head_dim) if takes else MatrixLayout()
 
 
 def next_token_kl(

@@ -21,7 +21,7 @@ from pagap_jax.model.fused_attention import (
 from pagap_jax.model.layers import ATTENTION_INIT, Dense
 from pagap_jax.model.sharding import constrain
 
-Heads = Float[Array, "*batch S H K"]
+Joined = Float[Array, "*batch S J"]  # heads side by side, J = H * K
 Mask: TypeAlias = AnyArray | KeyMask  # by position, or for the kernels
 Bias: TypeAlias = AnyArray | DistanceBias
 
@@ -50,34 +50,32 @@ class MultiHeadAttention(nn.Module):
         self.out = Dense(config.emb_dim, ("joined_kv", "embed"), config.dtype, ATTENTION_INIT)
         self.weight_dropout = nn.Dropout(rate=config.dropout_rate, broadcast_dims=(-2,))
 
-    def _split_heads(self, x: AnyArray) -> Heads:
-        x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
-        return constrain(x, "batch", *[None] * (x.ndim - 4), "length", "heads", "kv")
+    def _pin(self, x: AnyArray) -> Joined:
+        axes = ("batch", *[None] * (x.ndim - 3), "length", "heads")
+        return constrain(x, *axes, num_heads=self.config.num_heads)
 
-    def queries(self, x: Float[Array, "*batch S D"]) -> Heads:
-        return self._split_heads(self.query(x))
+    def queries(self, x: Float[Array, "*batch S D"]) -> Joined:
+        return self._pin(self.query(x))
 
-    def keys_values(self, x: Float[Array, "*batch S D"]) -> tuple[Heads, Heads]:
-        return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+    def keys_values(self, x: Float[Array, "*batch S D"]) -> tuple[Joined, Joined]:
+        return self._pin(self.key(x)), self._pin(self.value(x))
 
     def attend(
         self,
-        queries: Float[Array, "*batch Q H K"],
-        keys: Heads,
-        values: Heads,
+        queries: Float[Array, "*batch Q J"],
+        keys: Joined,
+        values: Joined,
         mask: Bool[Array, "*#batch #Q S"] | KeyMask,
         bias: Float[Array, "H Q S"] | DistanceBias | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "*batch Q D"]:
         """Weighted values through the output projection. `mask` is True where a query may look."""
         if isinstance(mask, KeyMask):
-            # Dropout draws one mask a key for all queries: it's a factor of the key's values.
-            kept = jnp.ones(
-                (*values.shape[:-3], values.shape[-2], 1, values.shape[-3]), values.dtype
-            )
-            kept = jnp.moveaxis(self.weight_dropout(kept, deterministic=deterministic), -1, -3)
-            return self.join_heads(fused_attention(queries, keys, values * kept, mask, bias))
+            values = self._drop_keys(values, deterministic)
+            head_dim = self.config.head_dim
+            return self.project(fused_attention(queries, keys, values, mask, bias, head_dim))
         assert not isinstance(bias, DistanceBias)
+        queries, keys, values = map(self._split_heads, (queries, keys, values))
         if self.config.float32_attention_logits:
             queries, keys = queries.astype(jnp.float32), keys.astype(jnp.float32)
         logits = jnp.einsum("...qhk,...shk->...hqs", queries, keys)
@@ -86,12 +84,25 @@ class MultiHeadAttention(nn.Module):
         logits = logits + jnp.where(jnp.expand_dims(mask, -3), 0.0, MASKED).astype(logits.dtype)
         weights = jax.nn.softmax(logits).astype(self.config.dtype)
         weights = self.weight_dropout(weights, deterministic=deterministic)
-        return self.join_heads(jnp.einsum("...hqs,...shk->...qhk", weights, values))
+        attended = jnp.einsum("...hqs,...shk->...qhk", weights, values)
+        return self.project(attended.reshape(*attended.shape[:-2], self.config.joined_heads))
 
-    def join_heads(self, attended: Heads) -> Float[Array, "*batch S D"]:
-        """Attended values through the output projection."""
-        attended = attended.astype(self.config.dtype)
-        return self.out(attended.reshape(*attended.shape[:-2], self.config.joined_heads))
+    def _split_heads(self, x: Joined) -> Float[Array, "*batch S H K"]:
+        x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+        return constrain(x, "batch", *[None] * (x.ndim - 4), "length", "heads", "kv")
+
+    def _drop_keys(self, values: Joined, deterministic: bool) -> Joined:
+        """Dropout of weights draws one mask a key for all queries: a factor of the key's values."""
+        if deterministic:
+            return values
+        heads = values.reshape(*values.shape[:-1], self.config.num_heads, self.config.head_dim)
+        kept = jnp.ones((*heads.shape[:-3], heads.shape[-2], 1, heads.shape[-3]), values.dtype)
+        kept = self.weight_dropout(kept, deterministic=False)
+        return (heads * jnp.moveaxis(kept, -1, -3)).reshape(values.shape)
+
+    def project(self, attended: Joined) -> Float[Array, "*batch S D"]:
+        """Attended values, all heads side by side, through the output projection."""
+        return self.out(attended.astype(self.config.dtype))
 
 
 class RelativePositionBiases(nn.Module):

@@ -5,6 +5,8 @@ how attention is written decide the speed. Three ways of one formula: for CPUs a
 and for TPUs where a kernel can't take the sizes.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -15,6 +17,7 @@ from pagap_jax.model.attention_blocks import group_width
 from pagap_jax.model.sharding import constrain, num_shards
 from pagap_jax.model.token_attention import LANES, attend_to_cache
 
+Joined = Float[Array, "B N J"]  # of a token, heads side by side, J = H * K
 Queries = Float[Array, "B N H K"]
 Position = Int[Array, ""]
 OwnBias = Float[Array, "H R"]
@@ -29,9 +32,21 @@ class KeysValues:
     values: AnyArray
 
 
-def heads_first(keys: Float[Array, "B P H K"], values: Float[Array, "B P H K"]) -> KeysValues:
+def heads_first(
+    keys: Float[Array, "B P J"], values: Float[Array, "B P J"], num_heads: int
+) -> KeysValues:
     """[B, H, K, P] and [B, H, P, K], shared by the prompt's N responses."""
-    return KeysValues(jnp.moveaxis(keys, 1, 3), jnp.moveaxis(values, 1, 2))
+    keys, values = (x.reshape(*x.shape[:2], num_heads, -1) for x in (keys, values))
+    keys, values = jnp.moveaxis(keys, 1, 3), jnp.moveaxis(values, 1, 2)
+    axes = ("batch", "heads")
+    return KeysValues(
+        constrain(keys, *axes, "kv", "length"), constrain(values, *axes, "length", "kv")
+    )
+
+
+def split_heads(x: Joined, num_heads: int) -> Queries:
+    """Of one token."""
+    return constrain(x.reshape(*x.shape[:2], num_heads, -1), "batch", "samples", "heads", "kv")
 
 
 class VectorLayout:
@@ -51,22 +66,25 @@ class VectorLayout:
             constrain(keys, *axes, "kv", "length"), constrain(values, *axes, "length", "kv")
         )
 
-    def put(self, own: KeysValues, key: Queries, value: Queries, position: Position) -> KeysValues:
+    def put(self, own: KeysValues, key: Joined, value: Joined, position: Position) -> KeysValues:
         put = jax.lax.dynamic_update_slice_in_dim
+        key, value = (split_heads(x, own.keys.shape[2]) for x in (key, value))
         return KeysValues(
             put(own.keys, key[..., None], position, axis=4),
             put(own.values, value[:, :, :, None], position, axis=3),
         )
 
-    def attend_to_own(self, queries: Queries, own: KeysValues, bias: OwnBias) -> Queries:
+    def attend_to_own(self, queries: Joined, own: KeysValues, bias: OwnBias) -> Joined:
+        queries = split_heads(queries, len(bias))
         logits = _sum(queries[..., None] * own.keys, axis=3)
         weights = jax.nn.softmax(logits + bias[None, None].astype(logits.dtype))
-        return _sum(weights[..., None] * own.values, axis=3)
+        return _joined(_sum(weights[..., None] * own.values, axis=3))
 
-    def attend_to_prompt(self, queries: Queries, prompt: KeysValues, bias: PromptBias) -> Queries:
+    def attend_to_prompt(self, queries: Joined, prompt: KeysValues, bias: PromptBias) -> Joined:
+        queries = split_heads(queries, prompt.keys.shape[1])
         logits = _sum(queries[..., None] * prompt.keys[:, None], axis=3)
         weights = jax.nn.softmax(logits + bias[:, None, None].astype(logits.dtype))
-        return _sum(weights[..., None] * prompt.values[:, None], axis=3)
+        return _joined(_sum(weights[..., None] * prompt.values[:, None], axis=3))
 
 
 class MatrixLayout:
@@ -87,21 +105,24 @@ class MatrixLayout:
         zeros = constrain(zeros, "batch", "samples", "heads", "length", "kv")
         return KeysValues(zeros, zeros)
 
-    def put(self, own: KeysValues, key: Queries, value: Queries, position: Position) -> KeysValues:
+    def put(self, own: KeysValues, key: Joined, value: Joined, position: Position) -> KeysValues:
         def put(cache: AnyArray, x: AnyArray) -> AnyArray:
             x = x.reshape(*cache.shape[:3], 1, cache.shape[4])
             return jax.lax.dynamic_update_slice_in_dim(cache, x, position, axis=3)
 
         return KeysValues(put(own.keys, key), put(own.values, value))
 
-    def attend_to_own(self, queries: Queries, own: KeysValues, bias: OwnBias) -> Queries:
+    def attend_to_own(self, queries: Joined, own: KeysValues, bias: OwnBias) -> Joined:
+        queries = split_heads(queries, len(bias))
         blocks = _block_diagonal(queries, own.keys.shape[2])
         logits = jnp.einsum("bnghw,bngrw->bnghr", blocks, own.keys)
         bias = bias.reshape(logits.shape[2:])[None, None].astype(logits.dtype)
         weights = jax.nn.softmax(logits + bias).astype(own.values.dtype)
-        return _own_blocks(jnp.einsum("bnghr,bngrw->bnghw", weights, own.values), queries)
+        attended = jnp.einsum("bnghr,bngrw->bnghw", weights, own.values)
+        return _joined(_own_blocks(attended, queries))
 
-    def attend_to_prompt(self, queries: Queries, prompt: KeysValues, bias: PromptBias) -> Queries:
+    def attend_to_prompt(self, queries: Joined, prompt: KeysValues, bias: PromptBias) -> Joined:
+        queries = split_heads(queries, prompt.keys.shape[1])
         batch, num_heads, head_dim, length = prompt.keys.shape
         shards = num_shards("heads", num_heads)
         keys = prompt.keys.reshape(batch, shards, -1, length)
@@ -112,55 +133,59 @@ class MatrixLayout:
         bias = bias[:, None, None, None].astype(logits.dtype)
         weights = jax.nn.softmax(logits + bias).astype(prompt.values.dtype)
         attended = jnp.einsum("bgnhp,bgpw->bgnhw", weights, values)
-        return _own_blocks(jnp.swapaxes(attended, 1, 2), queries)
+        return _joined(_own_blocks(jnp.swapaxes(attended, 1, 2), queries))
 
 
+@dataclasses.dataclass(frozen=True)
 class KernelLayout:
-    """`token_attention`: TPUs. Heads stay side by side as the projections make them, J = H * K.
+    """`token_attention`: TPUs. Heads stay side by side as the projections make them.
 
     The response's own keys and values are [B, N, R, J], the prompt's [B, P, J].
     """
 
+    head_dim: int
+
     @staticmethod
     def takes(num_heads: int, head_dim: int, prompt_length: int, length: int) -> bool:
         """Whether the kernel can take such a cache."""
-        heads = num_heads // num_shards("heads", num_heads)
         tiles = prompt_length % LANES == length % LANES == 0
-        return tiles and group_width(heads * head_dim, head_dim, LANES) > 0
+        return tiles and heads_in_group(num_heads, head_dim) > 0
 
-    def of_prompt(self, keys: AnyArray, values: AnyArray) -> KeysValues:
-        return KeysValues(_joined(keys), _joined(values))
+    def of_prompt(self, keys: AnyArray, values: AnyArray, num_heads: int) -> KeysValues:
+        del num_heads
+        return KeysValues(keys, values)
 
     def empty(self, shape: tuple[int, int, int, int, int], dtype: str) -> KeysValues:
         batch, samples, heads, head_dim, length = shape
-        zeros = jnp.zeros((batch, samples, length, heads, head_dim), dtype)
-        zeros = _joined(constrain(zeros, "batch", "samples", "length", "heads", "kv"))
+        zeros = jnp.zeros((batch, samples, length, heads * head_dim), dtype)
+        zeros = constrain(zeros, "batch", "samples", "length", "heads", num_heads=heads)
         return KeysValues(zeros, zeros)
 
-    def put(self, own: KeysValues, key: Queries, value: Queries, position: Position) -> KeysValues:
+    def put(self, own: KeysValues, key: Joined, value: Joined, position: Position) -> KeysValues:
         put = jax.lax.dynamic_update_slice_in_dim
         return KeysValues(
-            put(own.keys, _joined(key)[:, :, None], position, axis=2),
-            put(own.values, _joined(value)[:, :, None], position, axis=2),
+            put(own.keys, key[:, :, None], position, axis=2),
+            put(own.values, value[:, :, None], position, axis=2),
         )
 
-    def attend_to_own(self, queries: Queries, own: KeysValues, bias: OwnBias) -> Queries:
-        batch, samples, num_heads, head_dim = queries.shape
-        own = jax.tree.map(lambda x: x.reshape(batch * samples, *x.shape[2:]), own)
-        rows = queries.reshape(batch * samples, 1, -1)
-        groups = bias.reshape(1, num_heads // self._group(num_heads, head_dim), -1, bias.shape[-1])
-        attended = attend_to_cache(rows, own.keys, own.values, groups, head_dim)
-        return attended.reshape(queries.shape)
+    def attend_to_own(self, queries: Joined, own: KeysValues, bias: OwnBias) -> Joined:
+        num_heads, length = bias.shape
+        own = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), own)
+        rows = queries.reshape(len(own.keys), 1, -1)  # each sample has a cache of its own
+        groups = bias.reshape(1, -1, heads_in_group(num_heads, self.head_dim), length)
+        return attend_to_cache(rows, own.keys, own.values, groups, self.head_dim).reshape(
+            queries.shape
+        )
 
-    def attend_to_prompt(self, queries: Queries, prompt: KeysValues, bias: PromptBias) -> Queries:
-        keys, values = prompt.keys, prompt.values
+    def attend_to_prompt(self, queries: Joined, prompt: KeysValues, bias: PromptBias) -> Joined:
         bias = bias[:, None, None]
-        attended = attend_to_cache(_joined(queries), keys, values, bias, queries.shape[-1])
-        return attended.reshape(queries.shape)
+        return attend_to_cache(queries, prompt.keys, prompt.values, bias, self.head_dim)
 
-    def _group(self, num_heads: int, head_dim: int) -> int:
-        heads = num_heads // num_shards("heads", num_heads)
-        return group_width(heads * head_dim, head_dim, LANES) // head_dim
+
+def heads_in_group(num_heads: int, head_dim: int) -> int:
+    """Heads that a device works on at once; 0 where its heads can't be grouped."""
+    heads = num_heads // num_shards("heads", num_heads)
+    return group_width(heads * head_dim, head_dim, LANES) // head_dim
 
 
 Layout = VectorLayout | MatrixLayout | KernelLayout

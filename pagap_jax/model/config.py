@@ -20,7 +20,7 @@ T5_1_1 = {
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """T5X's `T5Config`, field by field, and one field of our own at the end.
+    """T5X's `T5Config`, field by field, and two fields of our own at the end.
 
     T5 1.0 is `mlp_activations=('relu',), logits_via_embedding=True`; T5 1.1 is
     `('gelu', 'linear'), False`. Parameters are float32 always; `dtype` is that of activations.
@@ -30,6 +30,7 @@ class T5Config:
             the products with weights, 'full' nothing but the layer's input.
         scan_layers: compiles one layer and scans over all of them. The same parameters, the same
             checkpoints, the same numbers up to rounding; dropout's masks are others.
+        kernels: attention by kernels on TPUs; without, by the plain formula as everywhere else.
     """
 
     vocab_size: int
@@ -50,6 +51,7 @@ class T5Config:
     # from the two responses (measured: a T5 without pretraining learns nothing without it).
     # 0 leaves the parameter tree exactly T5X's.
     num_segments: int = 0
+    kernels: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype).name)
@@ -69,6 +71,7 @@ def t5_1_1(
     scan_layers: bool = True,
     remat_policy: Literal["none", "minimal", "full"] = "none",
     vocab_size: int = 32128,
+    kernels: bool = True,
 ) -> T5Config:
     """T5 1.1 by the name of its size, as the paper names its policies and preference models."""
     emb_dim, num_heads, num_layers, mlp_dim = T5_1_1[size]
@@ -84,6 +87,7 @@ def t5_1_1(
         dropout_rate=dropout_rate,
         scan_layers=scan_layers,
         remat_policy=remat_policy,
+        kernels=kernels,
     )
 
 

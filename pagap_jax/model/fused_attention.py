@@ -25,7 +25,7 @@ TILE = 128  # lanes: lengths that are no multiple of it take the plain formula
 # Bytes of one lane of keys: they, the values and both gradients stay in the 16 MiB that a v4 has.
 LONGEST = 4096
 
-Heads = Float[Array, "B S H K"]
+Joined = Float[Array, "B S J"]
 
 
 @struct.dataclass
@@ -50,7 +50,9 @@ class DistanceBias:
 
 def key_mask(valid: Bool[Array, "B S"], num_queries: int, config: T5Config) -> KeyMask | None:
     """For attention to these keys by a kernel; None where it is the plain formula's."""
-    blocks = blocks_for(num_queries, valid.shape[1], config) if is_for_tpu() else None
+    if not (config.kernels and is_for_tpu()):
+        return None
+    blocks = blocks_for(num_queries, valid.shape[1], config)
     return None if blocks is None else KeyMask(valid, blocks)
 
 
@@ -86,22 +88,23 @@ def distance_bias(by_distance: Float[Array, "H distances"], blocks: Blocks) -> D
 
 
 def fused_attention(
-    queries: Float[Array, "B Q H K"],
-    keys: Heads,
-    values: Heads,
+    queries: Float[Array, "B Q J"],
+    keys: Joined,
+    values: Joined,
     mask: KeyMask,
     bias: DistanceBias | None,
-) -> Float[Array, "B Q H K"]:
+    head_dim: int,
+) -> Float[Array, "B Q J"]:
     """Softmax over keys of products and biases, in float32, and the values it weighs.
 
     What a query without a meaning (padding) gets differs from the plain formula, which masks it
     too: it sees what the others see.
+
+    Args:
+        queries: of all heads side by side, J = H * head_dim; keys and values likewise.
     """
-    head_dim = queries.shape[-1]
-    joined = [x.reshape(*x.shape[:2], -1) for x in (queries, keys, values)]
     by_distance, table = (None, None) if bias is None else (bias.by_distance, bias.table)
-    attended = _attend(head_dim, mask.blocks, *joined, mask.valid, by_distance, table)
-    return attended.reshape(queries.shape)
+    return _attend(head_dim, mask.blocks, queries, keys, values, mask.valid, by_distance, table)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

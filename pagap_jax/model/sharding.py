@@ -153,12 +153,17 @@ def num_shards(axis: str, size: int) -> int:
     return math.prod(mesh.shape[name] for name in _names(cut))
 
 
-def constrain(x: AnyArray, *axes: str | None) -> AnyArray:
-    """Pin an activation to the mesh of the surrounding `jax.set_mesh`; outside of one, nothing."""
+def constrain(x: AnyArray, *axes: str | None, num_heads: int | None = None) -> AnyArray:
+    """Pin an activation to the mesh of the surrounding `jax.set_mesh`; outside of one, nothing.
+
+    Args:
+        num_heads: of the last axis, in which so many heads lie side by side: none is cut.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, partition_spec(axes, x.shape, mesh.shape))
+    shape = x.shape if num_heads is None else (*x.shape[:-1], num_heads)
+    return jax.lax.with_sharding_constraint(x, partition_spec(axes, shape, mesh.shape))
 
 
 def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:

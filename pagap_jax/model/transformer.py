@@ -94,7 +94,9 @@ class DecoderLayer(nn.Module):
         config = self.config
         shape = (encoded.shape[0], num_samples, config.num_heads, config.head_dim, length)
         prompt = self.encoder_decoder_attention.keys_values(encoded)
-        return LayerCache(layout.empty(shape, config.dtype), layout.of_prompt(*prompt))
+        return LayerCache(
+            layout.empty(shape, config.dtype), layout.of_prompt(*prompt, config.num_heads)
+        )
 
     def step(self, x: AnyArray, cache: LayerCache, position, own_bias, prompt_bias, layout):
         """x [B, N, D], the tokens at `position`."""
@@ -102,12 +104,12 @@ class DecoderLayer(nn.Module):
         y = self.pre_self_attention_layer_norm(x)
         queries = self._logit_queries(attention, y)
         own = layout.put(cache.own, *attention.keys_values(y), position)
-        x = x + attention.join_heads(layout.attend_to_own(queries, own, own_bias))
+        x = x + attention.project(layout.attend_to_own(queries, own, own_bias))
         attention = self.encoder_decoder_attention
         y = self.pre_cross_attention_layer_norm(x)
         queries = self._logit_queries(attention, y)
         y = layout.attend_to_prompt(queries, cache.prompt, prompt_bias)
-        x = x + attention.join_heads(y)
+        x = x + attention.project(y)
         return x + self.mlp(self.pre_mlp_layer_norm(x), True), LayerCache(own, cache.prompt)
 
     def _logit_queries(self, attention: MultiHeadAttention, y: AnyArray) -> AnyArray:

@@ -68,10 +68,10 @@ def test_a_kernel_on_every_device_counts_what_it_says():
     """Two products forward, five backward, of which one is computed again."""
     blocks = Blocks(queries=8, keys=8, lanes=16)
     mask = KeyMask(jnp.ones((8, 32), bool), blocks)
-    x = jnp.ones((8, 32, 4, 8))
+    x = jnp.ones((8, 32, 4 * 8))
 
     def attend(queries, keys, values):
-        return jnp.sum(fused_attention(queries, keys, values, mask, None))
+        return jnp.sum(fused_attention(queries, keys, values, mask, None, head_dim=8))
 
     product = 2 * 8 * 4 * 32 * 32 * 8
     for partitions in (1, 4):

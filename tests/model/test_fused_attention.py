@@ -38,8 +38,13 @@ def formula(queries, keys, values, biases=None):
 
 
 def kernels(queries, keys, values, biases=None):
-    mask = fused.KeyMask(valid_keys(), BLOCKS)
-    return fused.fused_attention(queries, keys, values, mask, distance_bias(biases))
+    return attended(queries, keys, values, fused.KeyMask(valid_keys(), BLOCKS), biases)
+
+
+def attended(queries, keys, values, mask, biases):
+    joined = [x.reshape(*x.shape[:2], -1) for x in (queries, keys, values)]
+    bias = distance_bias(biases)
+    return fused.fused_attention(*joined, mask, bias, HEAD_DIM).reshape(queries.shape)
 
 
 def distance_bias(biases):
@@ -72,12 +77,12 @@ def with_gradients(attend, arrays, weights):
     """Values, and gradients of their weighted sum."""
 
     def total(*arrays):
-        attended = attend(*arrays)
-        return jnp.sum(attended.astype(jnp.float32) * weights.astype(jnp.float32)), attended
+        found = attend(*arrays)
+        return jnp.sum(found.astype(jnp.float32) * weights.astype(jnp.float32)), found
 
     numbers = tuple(range(len(arrays)))
-    gradients, attended = jax.jit(jax.grad(total, numbers, has_aux=True))(*arrays)
-    return attended, *gradients
+    gradients, found = jax.jit(jax.grad(total, numbers, has_aux=True))(*arrays)
+    return found, *gradients
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -97,9 +102,9 @@ def test_values_and_gradients_are_the_formula_s(dtype, biased):
 def test_a_query_without_keys_sees_all_alike():
     """As in the formula, whose masked logits are all the same number."""
     (queries, keys, values), biases, _ = inputs("float32")
-    attended = kernels(queries, keys, values, biases)[-1]
-    expected = jnp.broadcast_to(values[-1].mean(axis=0, keepdims=True), attended.shape)
-    np.testing.assert_allclose(attended, expected, atol=1e-6)
+    found = kernels(queries, keys, values, biases)[-1]
+    expected = jnp.broadcast_to(values[-1].mean(axis=0, keepdims=True), found.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_fewer_queries_than_keys():
@@ -120,7 +125,7 @@ def test_devices_share_rows_and_heads(partitions):
     mask = fused.KeyMask(jnp.concatenate([valid_keys(), valid_keys(), valid_keys()[:2]]), BLOCKS)
 
     def attend(queries, keys, values, biases):
-        return fused.fused_attention(queries, keys, values, mask, distance_bias(biases))
+        return attended(queries, keys, values, mask, biases)
 
     alone = with_gradients(attend, (*arrays, biases), weights)
     with jax.set_mesh(make_mesh(partitions)):

@@ -52,7 +52,7 @@ LOGICAL_AXES = {
 }
 
 
-LAYOUTS = (VectorLayout(), MatrixLayout(), KernelLayout())
+LAYOUTS = (VectorLayout(), MatrixLayout(), KernelLayout(head_dim=2))
 
 
 @pytest.fixture(scope="module", params=t5x.NAMES)
@@ -237,16 +237,18 @@ def test_cached_attention_in_bfloat16(layout, float32_logits):
     generator = np.random.default_rng(0)
     keys, values = generator.normal(size=(2, 2, 5, 8, 2)).astype(jnp.bfloat16)
     queries = generator.normal(size=(2, 3, 8, 2)).astype(jnp.bfloat16)
+    joined = [x.reshape(*x.shape[:2], 16) for x in (queries, keys, values)]
     seen = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
     if float32_logits:
-        queries = queries.astype(np.float32)
+        joined[0] = joined[0].astype(np.float32)
     attended = layout.attend_to_prompt(
-        queries, layout.of_prompt(keys, values), jnp.where(seen, 0.0, MASKED)
+        joined[0], layout.of_prompt(*joined[1:], num_heads=8), jnp.where(seen, 0.0, MASKED)
     )
     logits = np.einsum("bnhk,bphk->bnhp", queries.astype(np.float64), keys.astype(np.float64))
     weights = jax.nn.softmax(np.where(seen[:, None, None], logits, -np.inf))
     expected = np.einsum("bnhp,bphk->bnhk", weights, values.astype(np.float64))
-    np.testing.assert_allclose(attended.astype(np.float32), expected, rtol=0, atol=0.03)
+    attended = attended.reshape(expected.shape).astype(np.float32)
+    np.testing.assert_allclose(attended, expected, rtol=0, atol=0.03)
 
 
 def test_bfloat16_is_for_activations(tokens, params):
