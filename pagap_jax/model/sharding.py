@@ -15,6 +15,8 @@ from pagap_jax.array_types import AnyArray
 from pagap_jax.errors import ConfigError
 
 BATCH_AXES = ("slice", "data")  # of the mesh; 'slice' only where there are several
+# Axes of size 1 of a mesh that is for other rules: they go wherever the mesh goes, into traces too.
+MARKS = ("activations_2d", "parameters_2d")
 WHOLE = ("kv", "relpos_buckets", "segments", "samples", "length")  # never cut
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
@@ -59,9 +61,9 @@ def mesh_shape(num_devices: int, num_partitions: int = 1, num_slices: int = 1) -
     return {"slice": num_slices, **shape} if num_slices > 1 else shape
 
 
-# Those of the last mesh made: a job makes one. Not Flax's own place for them, since Flax would
-# then constrain parameters wherever it unboxes them.
-_rules = logical_axis_rules()
+def rules_of(mesh_shape: Mapping[str, int]) -> Rules:
+    """Those that a mesh's marks ask for."""
+    return logical_axis_rules(*(1 + (mark in mesh_shape) for mark in MARKS))
 
 
 @gin.configurable
@@ -72,7 +74,7 @@ def make_mesh(
     parameter_partitioning_dims: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """All devices as a ('data', 'model') mesh, and T5X's rules for it from here on.
+    """All devices as a ('data', 'model') mesh, marked with the rules that it is for (`MARKS`).
 
     Args:
         num_partitions: devices that share one copy of the model, T5X's `num_partitions`.
@@ -85,21 +87,21 @@ def make_mesh(
     Raises:
         ConfigError: the number of devices isn't a multiple of the partitions.
     """
-    rules = logical_axis_rules(activation_partitioning_dims, parameter_partitioning_dims)
+    dims = (activation_partitioning_dims, parameter_partitioning_dims)
+    logical_axis_rules(*dims)  # checks them
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(len(devices), num_partitions, num_slices)
+    shape |= {mark: 1 for mark, n in zip(MARKS, dims, strict=True) if n == 2}
     found = {device.slice_index for device in devices if hasattr(device, "slice_index")}
     if found and len(found) != num_slices:
         raise ConfigError(f"NUM_SLICES: found {num_slices}, expected {len(found)}: the slices here")
-    global _rules
-    _rules = rules
     sizes = tuple(shape.values())
     # An axis of 8 on a torus of 4 x 4 x 4 takes one and a half of its dimensions.
     split = {"allow_split_physical_axes": True}
     if num_slices == 1:
         grid = mesh_utils.create_device_mesh(sizes, devices, **split)
     elif hasattr(devices[0], "slice_index"):
-        within, between = (1, *sizes[1:]), (num_slices, 1, 1)
+        within, between = (1, *sizes[1:]), (num_slices, *[1] * len(sizes[1:]))
         grid = mesh_utils.create_hybrid_device_mesh(within, between, devices, **split)
     else:  # a rehearsal on CPUs, which are in no slice
         grid = np.reshape(np.asarray(devices), sizes)
@@ -109,13 +111,14 @@ def make_mesh(
 def partition_spec(
     axes: Sequence[str | None], shape: Sequence[int], mesh_shape: Mapping[str, int]
 ) -> PartitionSpec:
-    """The mesh axes of an array with these logical axes.
+    """The mesh axes of an array with these logical axes, by the rules that the mesh is for.
 
     An axis that its mesh axes don't divide stays whole, so that two heads run on eight devices.
     """
-    assert {*axes} - {None} <= {axis for axis, _ in _rules}, axes
+    rules = rules_of(mesh_shape)
+    assert {*axes} - {None} <= {axis for axis, _ in rules}, axes
     spec: list[tuple[str, ...] | None] = []
-    for cut, size in zip(nn.logical_to_mesh_axes(axes, _rules), shape, strict=True):
+    for cut, size in zip(nn.logical_to_mesh_axes(axes, rules), shape, strict=True):
         names = tuple(name for name in _names(cut) if name in mesh_shape)
         shards = math.prod(mesh_shape[name] for name in names)
         whole = not names or size % shards

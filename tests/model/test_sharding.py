@@ -67,17 +67,27 @@ def test_rules_are_t5x_s_standard_ones():
             assert found == PartitionSpec(*[None if n == "-" else n for n in spec.split()]), dims
     with pytest.raises(ConfigError, match="found 3, 1, expected 1 or 2"):
         make_mesh(activation_partitioning_dims=3)
-    make_mesh()  # the rules are those of the last mesh
 
 
 def test_slices_cut_batches_and_not_parameters():
     mesh = make_mesh(2, num_slices=2, parameter_partitioning_dims=2)
-    assert dict(mesh.shape) == {"slice": 2, "data": 2, "model": 2}
+    assert dict(mesh.shape) == {"slice": 2, "data": 2, "model": 2, "parameters_2d": 1}
     batch = partition_spec(("batch", "length"), (8, 8), mesh.shape)
     assert batch == PartitionSpec(("slice", "data"), None)
     assert batch_sharding(mesh).spec == PartitionSpec(("slice", "data"))
     assert partition_spec(("embed", "mlp"), (8, 8), mesh.shape) == PartitionSpec("data", "model")
-    make_mesh()
+
+
+def test_rules_go_with_the_mesh_into_traces():
+    """Two meshes beside each other, each by its own; also where only a trace knows the mesh."""
+    x = np.zeros((8, 8), np.float32)
+    for dims, expected in ((1, PartitionSpec("data")), (2, PartitionSpec("data", "model"))):
+        mesh = make_mesh(2, activation_partitioning_dims=dims)
+        other = make_mesh(2, activation_partitioning_dims=3 - dims)
+        with jax.set_mesh(mesh):
+            y = jax.jit(lambda x: constrain(x, "batch", "embed"))(x)
+        assert y.sharding.is_equivalent_to(NamedSharding(mesh, expected), 2)
+        assert mesh.shape != other.shape
 
 
 def test_an_axis_that_does_not_divide_stays_whole():
