@@ -65,6 +65,25 @@ def upward(module: str, tree: ast.AST) -> list[str]:
     return found
 
 
+def circles(trees: dict[str, ast.Module]) -> list[str]:
+    """Modules that import each other, by way of any, also inside of functions; not for types."""
+    graph = {}
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = []
+        names = {imported for imported, _ in imports(tree)}
+        names |= {name.rpartition(".")[0] for name in names}
+        graph[module] = names & trees.keys() - {module}
+    found = []
+    while leaves := [module for module, below in graph.items() if not below & graph.keys()]:
+        for module in leaves:
+            del graph[module]
+    for module, below in graph.items():
+        found.append(f"{module} -> {', '.join(sorted(below & graph.keys()))}")
+    return found
+
+
 def loaded(module: str, trees: dict[str, ast.Module], seen: set[str]) -> set[str]:
     """Everything that importing `module` imports, by way of modules of ours."""
     if module not in trees or module in seen:
@@ -92,6 +111,22 @@ def test_an_upward_import_is_found():
         "pagap_jax.losses.ipo:2 imports pagap_jax.train.loop"
     ]
     assert not upward("pagap_jax.align.step", tree)
+
+
+def test_no_modules_import_each_other():
+    trees = {module_name(path): parse(path) for path in SOURCES if path.name != "__init__.py"}
+    assert not circles(trees)
+
+
+def test_a_circle_is_found():
+    trees = {
+        "p.a": ast.parse("from p.b import x"),
+        "p.b": ast.parse("def f():\n    from p import a"),
+        "p.c": ast.parse("from p import a"),
+    }
+    assert circles(trees)[:2] == ["p.a -> p.b", "p.b -> p.a"]
+    del trees["p.b"]
+    assert not circles(trees)
 
 
 def test_the_study_loads_no_array_library():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pagap_jax.aot.command import configure
+from pagap_jax.aot.job import configure
 from pagap_jax.configuration import job_usage, load_job, parse, parse_command_line, usage
 from pagap_jax.data.show import run_command as main_of_show
 from pagap_jax.errors import ConfigError, DataError

@@ -14,9 +14,11 @@ from jax.experimental import topologies
 
 from pagap_jax.accelerators import Accelerator, Slice
 from pagap_jax.aot.flops import count_flops
-from pagap_jax.aot.programs import Program, Shapes
+from pagap_jax.aot.job import Job
+from pagap_jax.aot.programs import Program, Shapes, programs_of
 from pagap_jax.aot.traffic import Traffic, read_traffic
 from pagap_jax.errors import ConfigError
+from pagap_jax.model.sharding import make_mesh
 
 # The compiler would ask which machine this is, and complain that nobody answers.
 NOBODY_TO_ASK = {
@@ -107,6 +109,43 @@ def devices_of(slice_: Slice, num_slices: int = 1) -> list[Any]:
             f"{slice_}: TPUs' compiler didn't take it ({str(error).splitlines()[0]})"
         ) from error
     return list(topology.devices)
+
+
+def compile_job(job: Job, slice_: Slice, all_programs: bool = True) -> list[Report]:
+    """A report of each of its programs; to the first that doesn't fit if not `all_programs`."""
+    shapes, programs = _programs(job, slice_)
+    plain: list[Any] = [None] * len(programs)
+    model = job.arguments.get("model")
+    if model is not None and model.remat_policy != "none":
+        arguments = {**job.arguments, "model": dataclasses.replace(model, remat_policy="none")}
+        _, plain = _programs(dataclasses.replace(job, arguments=arguments), slice_)
+    reports: list[Report] = []
+    for program, without_remat in zip(programs, plain, strict=True):
+        reports.append(compile_program(program, shapes, slice_, without_remat))
+        if not (all_programs or reports[-1].fits):
+            break
+    return reports
+
+
+def hold(job: Job, slice_: Slice) -> float:
+    """Bytes that a chip has to hold at least: what lies there anyhow, and gradients.
+
+    Raises:
+        ConfigError: the job's batch or the slice doesn't fit the partitioning.
+    """
+    _, programs = _programs(job, slice_)
+    return max(
+        sum(map(bytes_on_a_chip, program.held.values()))
+        + ("optimizer" in program.held and bytes_on_a_chip(program.held["parameters"]))
+        for program in programs
+    )
+
+
+def _programs(job: Job, slice_: Slice) -> tuple[Shapes, list[Program]]:
+    # gin's bindings are those of the job that was read last: this one.
+    mesh = make_mesh(devices=devices_of(slice_, job.num_slices))
+    shapes = Shapes(mesh, job.prompt_length, job.response_length)
+    return shapes, programs_of(job.name, shapes, job.arguments)
 
 
 def compile_program(

@@ -16,7 +16,7 @@ from pagap_jax.align.step import AlignStep, FrozenModels
 from pagap_jax.data.stored import SCALAR_COLUMNS
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.errors import ConfigError
-from pagap_jax.evaluation.examine import Examination
+from pagap_jax.evaluation.examine import Functions
 from pagap_jax.jobs.align import check_parts, compile_align_step
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.pair_origins import Online
@@ -192,12 +192,9 @@ def sample_pairs(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
 
 def evaluate(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     """All that one checkpoint is asked. Both preference models and both policies are held."""
-    nothing: Any = None
-    examination = Examination(
-        shapes.policy(job["model"]), nothing, nothing, nothing, nothing, nothing,
-        job["sizes"].kl_prompts, job["sampling"], shapes.mesh, job["batch_size"], 0,
-    )  # fmt: skip
-    functions = examination.functions()
+    functions = Functions.compiled(
+        shapes.policy(job["model"]), job["sampling"], seed=0, mesh=shapes.mesh
+    )
     policy = shapes.params(job["model"])
     held = {
         "parameters": policy,

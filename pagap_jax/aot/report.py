@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pagap_jax.accelerators import Slice
-from pagap_jax.aot.command import Job, options_of
 from pagap_jax.aot.compiling import Report
+from pagap_jax.aot.job import Job, options_of
 
 GIB = 2**30
 

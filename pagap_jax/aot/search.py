@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from pagap_jax.accelerators import Slice
-from pagap_jax.aot.command import Job, compile_job, hold, options_of
-from pagap_jax.aot.compiling import Report, require_compiler
+from pagap_jax.aot.compiling import Report, compile_job, hold, require_compiler
+from pagap_jax.aot.job import Job, options_of
 from pagap_jax.errors import ConfigError
 
 NEXT_TO_FULL = 0.97  # of HBM; a prediction beyond it isn't tried

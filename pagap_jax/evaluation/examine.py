@@ -58,27 +58,8 @@ class Examination:
 
     def compiled(self) -> Callable[[Any], Measured]:
         """A function of a checkpoint's parameters that measures it."""
-        functions = self.functions()
+        functions = Functions.compiled(self.policy, self.sampling, self.seed, self.mesh)
         return lambda params: self._examine(functions, params)
-
-    def functions(self) -> "Functions":
-        """What is asked of the policy, jitted."""
-        policy = self.policy
-
-        def kl(params: Any, reference: Any, batch: dict) -> jax.Array:
-            return response_kl(policy, params, reference, batch["prompt"], batch["responses"])
-
-        def scores(params: Any, reference: Any, batch: dict) -> PairScores:
-            return score_pairs(policy, params, reference, **batch)
-
-        # Not the stream that the golden responses were sampled with: a policy near the golden one
-        # would copy them.
-        key = key_for(self.seed, Purpose.EVALUATION_SAMPLES)
-        return Functions(
-            compile_sampler(policy, self.sampling, key, self.mesh),
-            compile_for(kl, 2, self.mesh),
-            compile_for(scores, 2, self.mesh),
-        )
 
     def known(self) -> dict[str, np.ndarray]:
         """Which prompts `outcomes` are of: prompt_id and select [E], kl_prompt_id [K]."""
@@ -147,6 +128,24 @@ class Functions:
     sample: Callable
     kl: Callable
     scores: Callable
+
+    @classmethod
+    def compiled(
+        cls, policy: Policy, sampling: SamplingMethod, seed: int, mesh: Mesh
+    ) -> "Functions":
+        """What is asked of the policy, jitted."""
+
+        def kl(params: Any, reference: Any, batch: dict) -> jax.Array:
+            return response_kl(policy, params, reference, batch["prompt"], batch["responses"])
+
+        def scores(params: Any, reference: Any, batch: dict) -> PairScores:
+            return score_pairs(policy, params, reference, **batch)
+
+        # Not the stream that the golden responses were sampled with: a policy near the golden one
+        # would copy them.
+        key = key_for(seed, Purpose.EVALUATION_SAMPLES)
+        sample = compile_sampler(policy, sampling, key, mesh)
+        return cls(sample, compile_for(kl, 2, mesh), compile_for(scores, 2, mesh))
 
 
 def kl_fields(kl: np.ndarray, prompt_id: np.ndarray) -> dict:

@@ -3,7 +3,8 @@
 import pytest
 
 from pagap_jax.accelerators import ACCELERATORS, parse_slice, slices
-from pagap_jax.aot.command import configure, run_command
+from pagap_jax.aot.command import run_command
+from pagap_jax.aot.job import configure
 from pagap_jax.errors import ConfigError
 
 SFT = ["--gin_file=jobs/sft.gin", "--gin_file=sizes/tiny.gin", "--gin_file=data/tickets.gin"]

@@ -6,8 +6,8 @@ import pytest
 
 from pagap_jax.accelerators import slices_of
 from pagap_jax.aot import search as searching
-from pagap_jax.aot.command import Job
 from pagap_jax.aot.compiling import Report
+from pagap_jax.aot.job import Job
 from pagap_jax.aot.search import _with_less, activation_bytes, fewest_microbatches
 from pagap_jax.errors import ConfigError
 from tests.fixtures.tiny import CONFIG
