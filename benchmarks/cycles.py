@@ -123,7 +123,7 @@ def kernel_name(instruction: str) -> str:
 def _shapes(call: str) -> str:
     """Of a kernel's operands, without layouts."""
     match = OPERANDS.search(call)
-    return re.sub(r"\{[\d,]*\}", "", match[1]) if match else ""
+    return re.sub(r"\{[^}]*\}", "", match[1]) if match else ""
 
 
 def kind_of(instruction: Instruction) -> str:

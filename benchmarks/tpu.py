@@ -131,6 +131,7 @@ def measure(
     return {
         "cycles": sum(total.cycles.values()),
         "bundles": sum(total.bundles.values()),
+        "kernels": {name: (total.number[name], n) for name, n in total.bundles.items()},
         "hbm_bytes": memory.peak_memory_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "seconds": time.perf_counter() - start,

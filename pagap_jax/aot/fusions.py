@@ -71,11 +71,14 @@ def _taken(fused: Computation, number: int, computations: dict[str, Computation]
 
 
 def _is_relaid(instruction: Instruction, computations: dict[str, Computation]) -> bool:
-    """Whether it only reads an array in another layout, and what is sliced of it later alone."""
-    if "output_to_operand_aliasing" not in instruction.rest:
-        return False
+    """Whether it only names an array anew, or reads it in another layout: what counts is its users.
+
+    Operands of products are often wrapped so.
+    """
     inner = computations.get(instruction.called("calls"), {})
-    return {i.opcode for i in inner.values()} <= {"parameter", "copy", "bitcast"}
+    opcodes = {i.opcode for i in inner.values()}
+    copies = {"copy"} if "output_to_operand_aliasing" in instruction.rest else set()
+    return bool(inner) and opcodes <= {"parameter", "bitcast"} | copies
 
 
 def _put(

@@ -25,14 +25,17 @@ ONLINE = ["--gin_file=jobs/align_online.gin", *FILES, "--gin.JUDGE_MODEL=%PROXY_
 SFT = ["--gin_file=jobs/sft.gin", *FILES]
 
 
+def run(*command):
+    path = os.pathsep.join([str(toy.ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", *command], env=os.environ | {"PYTHONPATH": path}, cwd=toy.ROOT,
+        capture_output=True, text=True, timeout=toy.TIME_LIMIT,
+    )  # fmt: skip
+
+
 def compiled(*arguments, exit_code=0):
     """What `pagap compile` prints, read."""
-    path = os.pathsep.join([str(toy.ROOT), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [sys.executable, "-m", "pagap_jax.main", "compile", *arguments, "--json"],
-        env=os.environ | {"PYTHONPATH": path}, cwd=toy.ROOT, capture_output=True, text=True,
-        timeout=toy.TIME_LIMIT,
-    )  # fmt: skip
+    result = run("pagap_jax.main", "compile", *arguments, "--json")
     assert result.returncode == exit_code, result.stderr
     return json.loads(result.stdout) if exit_code in (0, 3) else result.stderr
 
@@ -116,3 +119,19 @@ def test_recomputation_costs_flops_that_are_not_the_model_s():
     for program in (plain, full):
         held = sum(program["hbm"][kind] for kind in ("parameters", "optimizer", "batch"))
         assert program["hbm"]["total"] > held and program["hbm"]["temporaries"] > 0
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:1x1", "v5p:2x2x1", "v6e:1x1"])
+def test_kernels_compile_for_every_generation(topology):
+    """One layer of T5 Large at the paper's lengths, 8 prompts."""
+    options = ["--topology", topology, "--layers", "1", "--ways", "kernels", "--bundles", "--json"]
+    result = run("benchmarks.tpu", "--programs", "encoder", "online", *options)
+    assert result.returncode == 0, result.stderr
+    encoder, online = map(json.loads, result.stdout.splitlines())
+    calls, forward = encoder["kernels"]["attention_forward"]
+    assert calls == 1
+    # Each logit is a few operations of 8 x 128 lanes; two to four fit into a bundle.
+    assert 8 * 16 * 1024 * 1024 / 1024 / 2 < forward < 0.8e6 * (2 if topology[:2] == "v4" else 1)
+    calls, backward = online["kernels"]["attention_backward"]
+    assert calls == 2 and forward < backward < 2.6e6  # the encoder's, the decoder's to the prompt
+    assert online["kernels"]["token_attention"][0] == 2 * 128

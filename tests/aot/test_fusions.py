@@ -16,6 +16,11 @@ HloModule jit_f, num_partitions=1
   ROOT %again = f32[6,1024]{1,0:T(1,128)} copy(%w)
 }
 
+%named (v: f32[6,1024]) -> f32[6,1024] {
+  %v = f32[6,1024]{1,0:T(8,128)} parameter(0)
+  ROOT %name = f32[6,1024]{1,0:T(8,128)} bitcast(%v)
+}
+
 %row_of (s: f32[6,1024], n: s32[]) -> f32[1024] {
   %s = f32[6,1024]{1,0} parameter(0)
   %n = s32[] parameter(1)
@@ -101,6 +106,13 @@ FLAT = f"%flat.1 = f32[1,1024]{{1,0}} bitcast(%row)\n  %put = {ARRAY}"
             f"  ROOT %sum = {VECTOR} custom-call(%one, %stack)",
             ROW + STACK,
             id="sliced, and taken whole as well",
+        ),
+        pytest.param(
+            VECTOR,
+            f"%name.2 = {ARRAY} fusion(%stack), kind=kLoop, calls=%named\n"
+            f"  ROOT %dot = {VECTOR} convolution(%name.2, %row)",
+            STACK + 2 * ROW,
+            id="a product of an array that is only named anew",
         ),
     ],
 )
