@@ -8,8 +8,11 @@ out waiting for memory. What a kernel does once for several grid steps is counte
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import jax
 
 from pagap_jax.aot.hlo import Instruction, read_computations, trips_of
 
@@ -42,16 +45,17 @@ class Cost:
                 mine[kind] += n * times
 
 
-def read_costs(text: str, dump: Path | None) -> tuple[Cost, dict[str, tuple[int, Cost]]]:
+def read_costs(
+    text: str, kernels: Mapping[tuple[str, str], int] | None
+) -> tuple[Cost, dict[str, tuple[int, Cost]]]:
     """A program's cost with its loops turned, and each loop's: its turns, and what one takes.
 
     Args:
         text: of the compiled program.
-        dump: what the compiler left of its kernels while it compiled this program; None counts
-            no bundles.
+        kernels: bundles of a call, of `read_kernels`; None counts no bundles.
     """
     computations, entry = read_computations(text)
-    kernels = read_kernels(dump) if dump else collections.defaultdict(int)
+    bundles = collections.defaultdict(int) if kernels is None else kernels
     loops: dict[str, tuple[int, Cost]] = {}
 
     def cost_of(name: str) -> Cost:
@@ -69,7 +73,7 @@ def read_costs(text: str, dump: Path | None) -> tuple[Cost, dict[str, tuple[int,
             elif instruction.opcode == "call":
                 cost.add(cost_of(instruction.called("to_apply")))
             else:
-                _add(cost, instruction, kernels)
+                _add(cost, instruction, bundles)
         return cost
 
     return cost_of(entry), dict(sorted(loops.items(), key=lambda x: -x[1][0] * x[1][1].total))
@@ -84,6 +88,21 @@ def _add(cost: Cost, instruction: Instruction, kernels: Mapping[tuple[str, str],
         kind = kind_of(instruction)
         cost.cycles[kind] += int(estimate[1])
         cost.number[kind] += 1
+
+
+def kernel_calls(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a traced program that call kernels."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "pallas_call":
+            yield equation
+            continue
+        for value in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
+        ):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from kernel_calls(inner)
 
 
 def read_kernels(dump: Path) -> dict[tuple[str, str], int]:

@@ -59,24 +59,11 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, Callable, Callable, 
     biases = jax.random.normal(keys[4], (arguments.heads, BUCKETS))
     lengths = jax.random.randint(keys[5], (arguments.prompts, 1), 1, arguments.length + 1)
     valid = jnp.arange(arguments.length)[None] < lengths
-    arrays = (queries, ks, values, biases)
-
-    def kernel(queries: Any, keys: Any, values: Any, biases: Any) -> jax.Array:
-        blocks = Blocks()
-        bias = distance_bias(biases[:, buckets(-np.asarray(distances(blocks)))], blocks)
-        return fused_attention(queries, keys, values, KeyMask(valid, blocks), bias, HEAD_DIM)
-
-    def formula(queries: Any, keys: Any, values: Any, biases: Any) -> jax.Array:
-        position = np.arange(arguments.length)
-        bias = biases[:, buckets(position[:, None] - position[None])][None]
-        return plain(queries, keys, values, bias + mask(valid), arguments.heads)
+    arrays = (queries, ks, values, biases, valid)
+    kernel, formula = functools.partial(attend, True), functools.partial(attend, False)
 
     def both(attend: Callable) -> Callable:
-        def run(*arrays: Any) -> Any:
-            attended, gradients = jax.vjp(attend, *arrays)
-            return attended, gradients(gradient)
-
-        return jax.jit(run)
+        return jax.jit(lambda *arrays: with_gradients(attend, gradient, *arrays))
 
     token = (queries[:, :2], ks, values)
     to_prompt = functools.partial(attend_to_cache, bias=mask(valid), head_dim=HEAD_DIM)
@@ -86,6 +73,32 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, Callable, Callable, 
         ("forward and backward", both(kernel), both(formula), arrays),
         ("a token to the prompt", jax.jit(to_prompt), jax.jit(plainly), token),
     ]
+
+
+def attend(
+    kernels: bool, queries: Any, keys: Any, values: Any, biases: Any, valid: Any
+) -> jax.Array:
+    """An encoder layer's attention: by the kernel, or by the formula.
+
+    Args:
+        queries: [B, S, H * 64]; keys and values likewise.
+        biases: [H, 32], by bucket of distance; valid: bool[B, S].
+    """
+    if kernels:
+        blocks = Blocks()
+        by_distance = biases[:, buckets(-np.asarray(distances(blocks)))]
+        bias, seen = distance_bias(by_distance, blocks), KeyMask(valid, blocks)
+        return fused_attention(queries, keys, values, seen, bias, HEAD_DIM)
+    position = np.arange(queries.shape[1])
+    bias = biases[:, buckets(position[:, None] - position[None])][None]
+    return plain(queries, keys, values, bias + mask(valid), len(biases))
+
+
+def with_gradients(attend: Callable, gradient: Any, *arrays: Any) -> tuple:
+    """Attended values, and the gradients of all arrays but the last one, the mask."""
+    *arrays, valid = arrays
+    attended, backward = jax.vjp(lambda *arrays: attend(*arrays, valid), *arrays)
+    return attended, *backward(gradient)
 
 
 def plain(queries: Any, keys: Any, values: Any, bias: Any, num_heads: int) -> jax.Array:

@@ -4,30 +4,34 @@
 
 Each program is compiled ahead of time for one chip of the topology, with attention's kernels and
 with the plain formula. Cycles are the compiler's own estimates of XLA's instructions, bundles those
-of the kernels' code (with --bundles alone: the compiler writes gigabytes for it), loops as often as
-they turn. They leave out waiting for memory: good for comparing two ways to write the same, not for
-seconds. Of a v4 or v5p a chip's two cores count as one, which share its work.
+of the kernels' code (counted with --bundles), loops as often as they turn. They leave out waiting
+for memory: good for comparing two ways to write the same, not for seconds. Of a v4 or v5p a chip's
+two cores count as one, which share its work.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # no TPU is looked for: only its compiler is used
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cycles import Cost, read_costs
+from benchmarks import on_tpu
+from benchmarks.cycles import Cost, kernel_calls, read_costs, read_kernels
 from pagap_jax.accelerators import parse_slice
 from pagap_jax.aot.compiling import devices_of
 from pagap_jax.aot.programs import Program, Shapes, programs_of
@@ -35,11 +39,11 @@ from pagap_jax.jobs.align import Objective
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.pair_origins import Offline, Online
 from pagap_jax.model.config import T5Config, t5_1_1
-from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.sharding import make_mesh, replicated
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.train.optimizer import adafactor
 
-PROGRAMS = ("encoder", "sampler", "judge", "offline", "online")
+PROGRAMS = ("layer", "encoder", "sampler", "judge", "offline", "online")
 TOP = 12  # kinds of instructions shown
 
 
@@ -65,28 +69,71 @@ class Way:
 def main() -> None:
     """Compiles what is asked for and prints what the compiler says."""
     arguments = parse_arguments()
-    with tempfile.TemporaryDirectory(prefix="bundles-") as dump:
-        if arguments.bundles:  # the compiler reads it once, when it is loaded
-            dumping = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
-            os.environ["LIBTPU_INIT_ARGS"] = dumping
-        run(arguments, Path(dump))
-
-
-def run(arguments: argparse.Namespace, dump: Path) -> None:
-    """Program by program, way by way."""
-    devices = devices_of(parse_slice(arguments.topology))[:1]
-    mesh, console = make_mesh(devices=devices), Console()
-    rows = []
-    for name in arguments.programs:
-        for way in arguments.ways:
-            found = measure(name, way, mesh, arguments, dump)
-            rows.append({"program": name, "way": str(way), **found})
-            if arguments.json:
-                print(json.dumps(rows[-1]), flush=True)
-            elif arguments.details:
-                show_details(rows[-1], console)
+    if arguments.only_kernels:
+        compile_kernels(arguments)
+        return
+    kernels = bundles_of_kernels() if arguments.bundles else None
+    console, rows = Console(), []
+    for name, way, program, mesh in programs(arguments):
+        print(f"{name}, {way}: compiling", file=sys.stderr, flush=True)
+        rows.append({"program": name, "way": str(way), **measure(program, mesh, kernels)})
+        if arguments.json:
+            print(json.dumps(rows[-1]), flush=True)
+        elif arguments.details:
+            show_details(rows[-1], console)
     if not arguments.json:
         show(rows, console)
+
+
+def programs(arguments: argparse.Namespace) -> Iterator[tuple[str, Way, Program, Mesh]]:
+    """All that are asked for, each way."""
+    mesh = make_mesh(devices=devices_of(parse_slice(arguments.topology))[:1])
+    for name in arguments.programs:
+        for way in arguments.ways:
+            yield name, way, program_of(name, way, mesh, arguments), mesh
+
+
+def bundles_of_kernels() -> dict[tuple[str, str], int]:
+    """Bundles of a call, by kernel and shapes.
+
+    A process of its own compiles the kernels alone: what the compiler is to leave of them it would
+    leave of every instruction of a program, gigabytes.
+    """
+    command = [sys.executable, "-m", "benchmarks.tpu", *sys.argv[1:], "--only_kernels"]
+    with tempfile.TemporaryDirectory(prefix="bundles-") as dump:
+        flags = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
+        environment = os.environ | {"LIBTPU_INIT_ARGS": flags}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        return read_kernels(Path(dump))
+
+
+def compile_kernels(arguments: argparse.Namespace) -> None:
+    """Each kernel of the programs by itself."""
+    known = set()
+    for name, _, program, mesh in programs(arguments):
+        print(f"{name}: kernels", file=sys.stderr, flush=True)
+        with jax.set_mesh(mesh):
+            traced = program.function.trace(*program.arguments)
+            for call in kernel_calls(traced.jaxpr.jaxpr):
+                shapes = [x.aval for x in call.invars]
+                if (key := (call.params["name"], str(shapes))) in known:
+                    continue
+                known.add(key)
+                arrays = [
+                    jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh))
+                    for x in shapes
+                ]
+                jax.jit(alone_of(call)).lower(*arrays).compile()
+
+
+def alone_of(call: Any) -> Callable:
+    """A program of one call of a kernel, by the kernel's name."""
+
+    def kernel(*arrays: Any) -> Any:
+        return call.primitive.bind(*arrays, **call.params)
+
+    kernel.__name__ = call.params["name"]
+    return kernel
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -108,26 +155,24 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--unrolled", action="store_true", help="layers without a scan over them")
     parser.add_argument("--bundles", action="store_true", help="count those of kernels, too")
+    parser.add_argument("--only_kernels", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--details", action="store_true", help="the dearest instructions")
     parser.add_argument("--json", action="store_true", help="a line a program")
     return parser.parse_args()
 
 
 def measure(
-    name: str, way: Way, mesh: Mesh, arguments: argparse.Namespace, dump: Path
+    program: Program, mesh: Mesh, kernels: Mapping[tuple[str, str], int] | None
 ) -> dict[str, Any]:
     """Compiles one program; what it needs, or why it isn't compiled."""
-    print(f"{name}, {way}: compiling", file=sys.stderr, flush=True)
-    for path in dump.iterdir():
-        path.unlink()
-    program, start = program_of(name, way, mesh, arguments), time.perf_counter()
+    start = time.perf_counter()
     with jax.set_mesh(mesh):
         try:
             compiled = program.function.lower(*program.arguments).compile()
         except jax.errors.JaxRuntimeError as error:
             return {"failed": str(error).partition("\n")[0][:200]}
     memory = compiled.memory_analysis()
-    total, loops = read_costs(compiled.as_text(), dump if arguments.bundles else None)
+    total, loops = read_costs(compiled.as_text(), kernels)
     return {
         "cycles": sum(total.cycles.values()),
         "bundles": sum(total.bundles.values()),
@@ -158,6 +203,8 @@ def program_of(name: str, way: Way, mesh: Mesh, arguments: argparse.Namespace) -
         "batch_size": arguments.prompts, "objective": Objective("ipo", 0.1),
         "frozen_dtype": "bfloat16",
     }  # fmt: skip
+    if name == "layer":
+        return layer(shapes, model, arguments.prompts)
     if name == "encoder":
         return encoder(shapes, model, arguments.prompts)
     if name in ("sampler", "judge"):
@@ -171,6 +218,20 @@ def encoder(shapes: Shapes, model: T5Config, prompts: int) -> Program:
     policy = shapes.policy(model)
     arguments = (shapes.params(model), shapes.tokens(prompts)["prompt"])
     return Program("encoder", jax.jit(lambda p, x: policy.encode(p, x).hidden), arguments, {})
+
+
+def layer(shapes: Shapes, model: T5Config, prompts: int) -> Program:
+    """An encoder layer's attention alone, forward and backward."""
+    attend = functools.partial(on_tpu.attend, model.kernels)
+    length, width = shapes.prompt_length, model.joined_heads
+    array = shapes.spread((prompts, length, width), jnp.dtype(model.dtype))
+    biases = jax.ShapeDtypeStruct(
+        (model.num_heads, on_tpu.BUCKETS), jnp.float32, sharding=replicated(shapes.mesh)
+    )
+    arguments = (array, array, array, array, biases, shapes.spread((prompts, length), bool))
+    return Program(
+        "layer", jax.jit(functools.partial(on_tpu.with_gradients, attend)), arguments, {}
+    )
 
 
 def dearest(cost: Cost) -> list[tuple[str, int, int]]:

@@ -125,13 +125,12 @@ def test_recomputation_costs_flops_that_are_not_the_model_s():
 def test_kernels_compile_for_every_generation(topology):
     """One layer of T5 Large at the paper's lengths, 8 prompts."""
     options = ["--topology", topology, "--layers", "1", "--ways", "kernels", "--bundles", "--json"]
-    result = run("benchmarks.tpu", "--programs", "encoder", "online", *options)
+    result = run("benchmarks.tpu", "--programs", "layer", "sampler", *options)
     assert result.returncode == 0, result.stderr
-    encoder, online = map(json.loads, result.stdout.splitlines())
-    calls, forward = encoder["kernels"]["attention_forward"]
-    assert calls == 1
-    # Each logit is a few operations of 8 x 128 lanes; two to four fit into a bundle.
-    assert 8 * 16 * 1024 * 1024 / 1024 / 2 < forward < 0.8e6 * (2 if topology[:2] == "v4" else 1)
-    calls, backward = online["kernels"]["attention_backward"]
-    assert calls == 2 and forward < backward < 2.6e6  # the encoder's, the decoder's to the prompt
-    assert online["kernels"]["token_attention"][0] == 2 * 128
+    layer, sampler = map(json.loads, result.stdout.splitlines())
+    (calls, forward), (_, backward) = (
+        layer["kernels"][f"attention_{way}"] for way in ("forward", "backward")
+    )
+    # 2^17 tiles of 8 x 128 logits, of which each takes a few operations; a bundle holds four.
+    assert calls == 1 and 2**17 / 2 < forward < 0.8e6 and forward < backward < 2.6e6
+    assert sampler["kernels"]["token_attention"][0] == 2 * 128

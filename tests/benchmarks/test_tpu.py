@@ -63,7 +63,7 @@ def test_kernels_count_by_name_and_shapes(dump):
     """Two bundles around the loop over the grid, three in each of its eight steps."""
     assert bundles_of(BUNDLES) == 2 + 3 * 8
     assert read_kernels(dump) == {("attention", "f32[8]"): 26}
-    total, _ = read_costs(PROGRAM, dump)
+    total, _ = read_costs(PROGRAM, read_kernels(dump))
     assert total.bundles == {"attention": 3 * 26} and total.number["attention"] == 3
     assert total.total == 2000 + 3 * (1550 + 26)
 
