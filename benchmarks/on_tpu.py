@@ -116,7 +116,7 @@ def mask(valid: Any) -> jax.Array:
 
 
 def buckets(distance: np.ndarray) -> np.ndarray:
-    """Of query - key."""
+    """T5's buckets of distances query - key."""
     return relative_position_buckets(distance, True, BUCKETS, FAR)
 
 

@@ -137,7 +137,7 @@ def alone_of(call: Any) -> Callable:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

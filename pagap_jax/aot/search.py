@@ -12,6 +12,7 @@ from pagap_jax.errors import ConfigError
 NEXT_TO_FULL = 0.97  # of HBM; a prediction beyond it isn't tried
 WORTH_SAYING = 2**27  # bytes that advice has to save
 RECOMPUTING = {"REMAT_POLICY": "'full'"}
+SAMPLING_PARTS = "NUM_SAMPLING_PARTS"
 Settings = dict[str, Any]
 Read = Callable[[Settings], Job]  # the job with some macros set
 
@@ -96,6 +97,13 @@ def _with_less(
         yield settings | {"NUM_MICROBATCHES": parts}
     if job.arguments["model"].remat_policy == "none" and "REMAT_POLICY" not in said:
         yield {k: v for k, v in settings.items() if k != "NUM_MICROBATCHES"} | RECOMPUTING
+    if worst.hbm.get("caches", 0.0) > WORTH_SAYING and SAMPLING_PARTS not in said:
+        yield settings | {SAMPLING_PARTS: 2 * sampling_parts(job)}
+
+
+def sampling_parts(job: Job) -> int:
+    """Parts of a batch that an online job samples for in turn."""
+    return job.arguments["pair_origin"].num_sampling_parts
 
 
 def fewest_microbatches(job: Job, report: Report, said: Collection[str]) -> int | None:
@@ -138,6 +146,8 @@ def advice(read: Read, slice_: Slice, reports: Sequence[Report]) -> list[str]:
         if model.remat_policy == "none":  # one layer's, and what goes into each
             layers = max(model.num_encoder_layers, model.num_decoder_layers)
             candidates.append((RECOMPUTING, activations * (1 - 1 / layers)))
+        if (caches := worst.hbm.get("caches", 0.0)) > WORTH_SAYING:
+            candidates.append(({SAMPLING_PARTS: 2 * sampling_parts(job)}, caches / 2))
         if number := job.arguments.get("num_microbatches"):
             summed = worst.hbm["parameters"] if number == 1 else 0.0
             candidates.append(({"NUM_MICROBATCHES": 2 * number}, activations / 2 - summed))

@@ -45,7 +45,7 @@ def heads_first(
 
 
 def split_heads(x: Joined, num_heads: int) -> Queries:
-    """Of one token."""
+    """A token's queries, keys or values by head."""
     return constrain(x.reshape(*x.shape[:2], num_heads, -1), "batch", "samples", "heads", "kv")
 
 

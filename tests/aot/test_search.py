@@ -1,6 +1,7 @@
 """Which settings a search tries next, from what the compiler said of those before."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -70,6 +71,22 @@ def test_microbatches_come_before_recomputation():
     assert tried(update(600.0), spread | {"NUM_MICROBATCHES": 16}) == [full]
     assert tried(update(18.0), full) == [full | {"NUM_MICROBATCHES": 2}]
     assert tried(update(600.0), full) == []
+
+
+def test_caches_are_cut_last(compiler):
+    """An online job samples for half of its prompts at a time."""
+    origin = types.SimpleNamespace(num_sampling_parts=2)
+    report = update(600.0)
+    report = dataclasses.replace(report, hbm=report.hbm | {"caches": 4 * GIB})
+
+    def read(settings):
+        found = job(16, remat_policy="full")
+        return dataclasses.replace(found, arguments=found.arguments | {"pair_origin": origin})
+
+    assert list(_with_less(read, {}, report, ())) == [{"NUM_SAMPLING_PARTS": 4}]
+    assert not list(_with_less(read, {}, report, ("NUM_SAMPLING_PARTS",)))
+    lines = searching.advice(read, slices_of("v5e")[0], [report])
+    assert any("NUM_SAMPLING_PARTS=4: about 2.00 GiB less" in line for line in lines)
 
 
 def test_what_the_user_says_stays():
