@@ -25,7 +25,7 @@ KERNEL = 'custom_call_target="tpu_custom_call"'
 
 @dataclasses.dataclass
 class Cost:
-    """Of a program, or of a loop's body for one turn, by the instructions' place in the model.
+    """What a program takes, or a loop's body for one turn, by instructions' place in the model.
 
     Attributes:
         number: how many instructions are of that kind.
@@ -140,7 +140,7 @@ def kernel_name(instruction: str) -> str:
 
 
 def _shapes(call: str) -> str:
-    """Of a kernel's operands, without layouts."""
+    """Shapes of a kernel's operands, without layouts."""
     match = OPERANDS.search(call)
     return re.sub(r"\{[^}]*\}", "", match[1]) if match else ""
 

@@ -154,7 +154,7 @@ class Policy:
             encoded.mask,
             num_samples,
             self.response_length,
-            self._layout(encoded),
+            self._layout(encoded, transformer.config.dtype),
             method=Transformer.prefill,
         )
 
@@ -175,14 +175,15 @@ class Policy:
             part=part,
         )
 
-    def _layout(self, encoded: Encoded) -> Layout:
+    def _layout(self, encoded: Encoded, dtype: str) -> Layout:
         """How caches lie, which depends on the device that this is compiled for."""
         config = self.transformer.config
         if not is_for_tpu():
             return VectorLayout()
-        sizes = (config.num_heads, config.head_dim, encoded.mask.shape[1], self.response_length)
-        takes = config.kernels and KernelLayout.takes(*sizes)
-        return KernelLayout(config.head_dim) if takes else MatrixLayout()
+        lengths = (encoded.mask.shape[1], self.response_length)
+        if config.kernels and KernelLayout.takes(config.num_heads, config.head_dim, lengths, dtype):
+            return KernelLayout(config.head_dim)
+        return MatrixLayout()
 
 
 def next_token_kl(

@@ -19,8 +19,8 @@ class OnlinePairs:
     """Samples two responses a prompt and judges them in both orders. A `PairSource`.
 
     Attributes:
-        num_parts: of a batch, for which this is done in turn: caches are those of a part, and the
-            samples the same.
+        num_parts: parts of a batch that are sampled and judged in turn, after prompts were encoded
+            together: caches are those of a part, and the samples the same.
     """
 
     policy: Policy

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
@@ -26,6 +27,20 @@ class PairBatch:
     reference: Float[Array, "B 2"] | None = None
 
 
+def pairs_of(batch: PromptBatch) -> PairBatch:
+    """The pairs in a batch's columns."""
+    return PairBatch(
+        response_a=batch["response_a"],
+        response_b=batch["response_b"],
+        choice=batch["choice"],
+        probability=batch["probability"],
+        prompt_truncated=batch.get(  # of a data set it isn't known
+            "prompt_truncated", jnp.zeros(batch["choice"].shape, bool)
+        ),
+        reference=batch.get("reference"),
+    )
+
+
 @runtime_checkable  # so that the tests can check it
 class PairSource(Protocol):
     """A pure function, traced into the align step."""
@@ -41,6 +56,7 @@ class PairSource(Protocol):
         """Pairs for the prompts of `batch`.
 
         Args:
-            encode: the prompts under `params`; one who calls it not spares their encoder.
+            encode: gives the prompts encoded under `params`; with microbatches it costs an encoder
+                pass, which a source that doesn't call it saves.
         """
         ...

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from pagap_jax.align.offline import pairs_of
-from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch
+from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch, pairs_of
 from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
 from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
 from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob

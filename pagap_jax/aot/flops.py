@@ -32,7 +32,7 @@ def count_flops(jaxpr: Any, while_trips: int, again: bool = True) -> float:
             total += parameters["length"] * count(parameters["jaxpr"].jaxpr)
         elif name == "while":
             total += while_trips * count(parameters["body_jaxpr"].jaxpr)
-        elif name == "cond":  # platforms among them: the dearest is that of TPUs
+        elif name == "cond":  # the dearest branch
             branches = parameters["branches"]
             total += max(count(branch.jaxpr) for branch in branches)
         elif name == "shard_map":  # what it holds is one device's

@@ -107,7 +107,8 @@ def align(
     Args:
         pair_origin: `Online` samples responses to the prompts, `Offline` takes the data's own.
         batch_size: prompts a step, one pair each.
-        num_microbatches: parts of a batch whose gradients are computed in turn.
+        num_microbatches: parts of a batch whose gradients are computed in turn. Sampling isn't cut
+            by it (`Online.num_sampling_parts`).
         frozen_dtype: of the frozen models' layers; one that computes in it keeps its numbers.
     """
     require_job(initial_checkpoint_path, "a policy", "sft", "align", "pretrain")

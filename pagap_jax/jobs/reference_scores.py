@@ -82,7 +82,7 @@ def origin(
 ) -> dict[str, Any]:
     """All that the scores depend on, as JSON values."""
     config = dataclasses.asdict(model)
-    for name in ("remat_policy", "scan_layers"):  # how it is computed, not what
+    for name in ("remat_policy", "scan_layers", "kernels"):  # how it is computed, not what
         del config[name]
     facts = {
         "pairs": fingerprint_of(pairs_dir),

@@ -138,7 +138,8 @@ class RelativePositionBiases(nn.Module):
             -np.asarray(distances(blocks)),
             *(self.bidirectional, self.num_buckets, self.max_distance),
         )
-        return distance_bias(jnp.take(self.rel_embedding, buckets, axis=1), blocks)
+        table = jnp.asarray(self.rel_embedding, jnp.float32)
+        return distance_bias(jnp.take(table, buckets, axis=1), blocks)
 
 
 def relative_position_buckets(

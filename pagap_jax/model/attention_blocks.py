@@ -35,8 +35,17 @@ class Blocks:
 
     @property
     def table_rows(self) -> int:
-        """Of a skewed table: a chunk of keys at each end is too far to differ."""
+        """Rows of a skewed table: a chunk of keys at each end is too far to differ."""
         return 2 * (self.keys + self.far) + self.queries
+
+    def bytes_on_chip(self, num_keys: int, head_dim: int, itemsize: int) -> int:
+        """What the backward kernel's blocks and scratch take, two of each block that changes."""
+        width = max(head_dim, self.lanes)
+        tables = 2 * (width // head_dim) * self.table_rows * self.queries * 4
+        keys = 8 * num_keys * width * itemsize  # keys, values and their gradients
+        rows = 8 * self.queries * width * itemsize  # queries, results and their gradients
+        scratch = num_keys * (4 * self.queries + width * itemsize + 2 * 4 * width)
+        return tables + keys + rows + scratch
 
 
 def skewed(

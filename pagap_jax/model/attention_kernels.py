@@ -115,7 +115,8 @@ def _transposed(x: AnyArray) -> AnyArray:
 
 
 def _forward_kernel(call: Call, q_ref, k_ref, v_ref, bias_ref, *refs) -> None:
-    table_ref, (o_ref, sums_ref, mask, values) = refs[0], refs[-4:]
+    table_ref = refs[0] if call.biased else None
+    o_ref, sums_ref, mask, values = refs[-4:]
     blocks = call.blocks
 
     @pl.when(pl.program_id(2) == 0)
@@ -149,7 +150,8 @@ def _forward_kernel(call: Call, q_ref, k_ref, v_ref, bias_ref, *refs) -> None:
 def _backward_kernel(
     call: Call, q_ref, k_ref, v_ref, bias_ref, o_ref, sums_ref, do_ref, *refs
 ) -> None:
-    table_ref, (mask, keys, dk, dv) = refs[0], refs[-4:]
+    table_ref = refs[0] if call.biased else None
+    mask, keys, dk, dv = refs[-4:]
     if call.biased:
         dq_ref, dk_ref, dv_ref, dtable_ref = refs[1:-4]
     else:

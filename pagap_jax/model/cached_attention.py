@@ -1,8 +1,8 @@
 """Attention of single tokens to what a cache holds: the inner loop of sampling.
 
 A token has one query a head, so the time goes into reading the cache, and how it lies in memory and
-how attention is written decide the speed. Three ways of one formula: for CPUs and GPUs, for TPUs,
-and for TPUs where a kernel can't take the sizes.
+how attention is written decide the speed. Three ways of one formula: for CPUs and GPUs, for TPUs
+where a kernel can't take the sizes, and for TPUs.
 """
 
 import dataclasses
@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 
 from pagap_jax.array_types import AnyArray, Array
 from pagap_jax.model.attention_blocks import group_width
+from pagap_jax.model.fused_attention import say_once
 from pagap_jax.model.sharding import constrain, num_shards
-from pagap_jax.model.token_attention import LANES, attend_to_cache
+from pagap_jax.model.token_attention import AT_ONCE, LANES, attend_to_cache
 
 Joined = Float[Array, "B N J"]  # of a token, heads side by side, J = H * K
 Queries = Float[Array, "B N H K"]
@@ -146,10 +147,18 @@ class KernelLayout:
     head_dim: int
 
     @staticmethod
-    def takes(num_heads: int, head_dim: int, prompt_length: int, length: int) -> bool:
-        """Whether the kernel can take such a cache."""
-        tiles = prompt_length % LANES == length % LANES == 0
-        return tiles and heads_in_group(num_heads, head_dim) > 0
+    def takes(num_heads: int, head_dim: int, lengths: tuple[int, int], dtype: str) -> bool:
+        """Whether the kernel takes caches of such prompts and responses; says why it doesn't."""
+        if any(length % LANES for length in lengths):
+            reason = f"no multiple of {LANES}"
+        elif not heads_in_group(num_heads, head_dim):
+            reason = f"heads of a device don't fill {LANES} lanes"
+        elif max(lengths) * max(head_dim, LANES) * jnp.dtype(dtype).itemsize > AT_ONCE:
+            reason = "no room on the chip"
+        else:
+            return True
+        say_once(f"sampling {lengths[1]} tokens to prompts of {lengths[0]}: {reason}")
+        return False
 
     def of_prompt(self, keys: AnyArray, values: AnyArray, num_heads: int) -> KeysValues:
         del num_heads

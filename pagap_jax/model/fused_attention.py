@@ -22,8 +22,7 @@ from pagap_jax.model.sharding import current_mesh_shape, is_for_tpu, num_shards,
 
 MASKED = -1e10  # added to the logits of masked positions, as T5X does
 TILE = 128  # lanes: lengths that are no multiple of it take the plain formula
-# Bytes of one lane of keys: they, the values and both gradients stay in the 16 MiB that a v4 has.
-LONGEST = 4096
+ON_CHIP = 13.25 * 2**20  # bytes for blocks and scratch; logits take the rest of a v4's 16 MiB
 
 Joined = Float[Array, "B S J"]
 
@@ -63,12 +62,21 @@ def blocks_for(num_queries: int, num_keys: int, config: T5Config) -> Blocks | No
     """
     heads = config.num_heads // num_shards("heads", config.num_heads)
     rows, columns = math.gcd(num_queries, 2 * TILE), math.gcd(num_keys, 2 * TILE)
-    takes_heads = group_width(heads * config.head_dim, config.head_dim, TILE) > 0
-    fits = num_keys * jnp.dtype(config.dtype).itemsize <= LONGEST
-    if min(rows, columns) >= TILE and takes_heads and fits:
-        return Blocks(queries=rows, keys=columns)
+    itemsize = jnp.dtype(config.dtype).itemsize
+    if min(rows, columns) < TILE:
+        reason = f"no multiple of {TILE}"
+    elif not group_width(heads * config.head_dim, config.head_dim, TILE):
+        reason = f"heads of a device don't fill {TILE} lanes"
+    else:
+        for blocks in (Blocks(rows, columns), Blocks(TILE, TILE)):
+            if blocks.bytes_on_chip(num_keys, config.head_dim, itemsize) <= ON_CHIP:
+                return blocks
+        reason = "no room on the chip"
     if min(num_queries, num_keys) >= TILE:
-        _say(f"{num_queries} queries, {num_keys} keys, {heads} heads of {config.head_dim}")
+        say_once(
+            f"attention of {num_queries} queries to {num_keys} keys, {heads} heads of"
+            f" {config.head_dim}: {reason}"
+        )
     return None
 
 
@@ -78,8 +86,9 @@ def is_interpreted() -> bool:
 
 
 @functools.cache
-def _say(sizes: str) -> None:
-    print(f"attention without its kernel: {sizes} a device", file=sys.stderr, flush=True)
+def say_once(what: str) -> None:
+    """Tells which attention goes without its kernel, and why."""
+    print(f"without its kernel: {what}", file=sys.stderr, flush=True)
 
 
 def distance_bias(by_distance: Float[Array, "H distances"], blocks: Blocks) -> DistanceBias:
