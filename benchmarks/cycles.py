@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from pagap_jax.aot.flops import inner_jaxprs
 from pagap_jax.aot.hlo import Instruction, read_computations, trips_of
 
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
@@ -96,13 +95,8 @@ def kernel_calls(jaxpr: Any) -> Iterator[Any]:
         if equation.primitive.name == "pallas_call":
             yield equation
             continue
-        for value in jax.tree.leaves(
-            list(equation.params.values()),
-            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
-        ):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from kernel_calls(inner)
+        for inner in inner_jaxprs(equation.params):
+            yield from kernel_calls(inner)
 
 
 def read_kernels(dump: Path) -> dict[tuple[str, str], int]:

@@ -18,13 +18,7 @@ from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
 from pagap_jax.sampling.loop import END_ID
 from pagap_jax.train.state import TrainState
-from pagap_jax.train.step import (
-    Gradients,
-    Metrics,
-    apply_gradients,
-    folded,
-    over_microbatches,
-)
+from pagap_jax.train.step import Gradients, Metrics, apply_gradients, folded, over_microbatches
 
 
 class Reduction(enum.Enum):

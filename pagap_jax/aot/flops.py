@@ -41,11 +41,12 @@ def count_flops(jaxpr: Any, while_trips: int, again: bool = True) -> float:
             spared = 0.0 if again else COMPUTED_AGAIN.get(parameters["name"], 0.0)
             total += parameters["cost_estimate"].flops * (1 - spared)
         else:
-            total += sum(count(inner) for inner in _inner(parameters))
+            total += sum(count(inner) for inner in inner_jaxprs(parameters))
     return total
 
 
-def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
+def inner_jaxprs(parameters: dict[str, Any]) -> Iterator[Any]:
+    """Programs among the parameters of an equation."""
     for value in jax.tree.leaves(
         list(parameters.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
     ):

@@ -14,6 +14,8 @@ from jaxtyping import Float
 
 from pagap_jax.array_types import AnyArray, Array
 
+LANES = 128  # width of the chip's vectors
+
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
@@ -31,7 +33,7 @@ class Blocks:
     keys: int = 256
     held: int = 1024
     far: int = 128
-    lanes: int = 128
+    lanes: int = LANES
 
     @property
     def table_rows(self) -> int:
@@ -94,6 +96,8 @@ class Call:
             lambda h, b, i: (h, 0, 0),
             pipeline_mode=pl.Buffered(1),
         )
+        # Queries, keys, values, and biases by key.
+        self.inputs = [self.rows, self.columns, self.columns, self.key_bias]
         self.pairs = batch * joined // head_dim * num_queries * self.num_keys
 
     def like(self, x: AnyArray) -> jax.ShapeDtypeStruct:

@@ -38,8 +38,7 @@ def forward(
     That sum is before normalisation, [B, groups, heads, Q] in float32.
     """
     call = Call(queries, keys, table, head_dim, blocks)
-    specs = [call.rows, call.columns, call.columns, call.key_bias]
-    operands = [queries, keys, values, key_bias]
+    specs, operands = call.inputs, [queries, keys, values, key_bias]
     if table is not None:
         specs, operands = [*specs, call.table], [*operands, table]
     return pl.pallas_call(
@@ -79,8 +78,7 @@ def backward(
     Weights are computed again; the table's gradient is summed up on the chip, over all prompts.
     """
     call = Call(queries, keys, table, head_dim, blocks)
-    specs = [call.rows, call.columns, call.columns, call.key_bias]
-    specs += [call.rows, call.sums, call.rows]
+    specs = [*call.inputs, call.rows, call.sums, call.rows]
     operands = [queries, keys, values, key_bias, attended, sums, gradient]
     out_specs = [call.rows, call.columns, call.columns]
     out_shape = [call.like(queries), call.like(keys), call.like(values)]

@@ -13,10 +13,10 @@ from flax import struct
 from jaxtyping import Float, Int
 
 from pagap_jax.array_types import AnyArray, Array
-from pagap_jax.model.attention_blocks import group_width
+from pagap_jax.model.attention_blocks import LANES, group_width
 from pagap_jax.model.fused_attention import say_once
 from pagap_jax.model.sharding import constrain, num_shards
-from pagap_jax.model.token_attention import AT_ONCE, LANES, attend_to_cache
+from pagap_jax.model.token_attention import AT_ONCE, attend_to_cache
 
 Joined = Float[Array, "B N J"]  # of a token, heads side by side, J = H * K
 Queries = Float[Array, "B N H K"]

@@ -16,12 +16,11 @@ from jaxtyping import Bool, Float
 
 from pagap_jax.array_types import AnyArray, Array
 from pagap_jax.model import attention_kernels
-from pagap_jax.model.attention_blocks import Blocks, group_width, skewed
+from pagap_jax.model.attention_blocks import LANES, Blocks, group_width, skewed
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import current_mesh_shape, is_for_tpu, num_shards, partition_spec
 
 MASKED = -1e10  # added to the logits of masked positions, as T5X does
-TILE = 128  # lanes: lengths that are no multiple of it take the plain formula
 ON_CHIP = 13.25 * 2**20  # bytes for blocks and scratch; logits take the rest of a v4's 16 MiB
 
 Joined = Float[Array, "B S J"]
@@ -61,18 +60,18 @@ def blocks_for(num_queries: int, num_keys: int, config: T5Config) -> Blocks | No
     Says so where it is worth a word: not of the single query that a preference model has.
     """
     heads = config.num_heads // num_shards("heads", config.num_heads)
-    rows, columns = math.gcd(num_queries, 2 * TILE), math.gcd(num_keys, 2 * TILE)
+    rows, columns = math.gcd(num_queries, 2 * LANES), math.gcd(num_keys, 2 * LANES)
     itemsize = jnp.dtype(config.dtype).itemsize
-    if min(rows, columns) < TILE:
-        reason = f"no multiple of {TILE}"
-    elif not group_width(heads * config.head_dim, config.head_dim, TILE):
-        reason = f"heads of a device don't fill {TILE} lanes"
+    if min(rows, columns) < LANES:
+        reason = f"no multiple of {LANES}"
+    elif not group_width(heads * config.head_dim, config.head_dim, LANES):
+        reason = f"heads of a device don't fill {LANES} lanes"
     else:
-        for blocks in (Blocks(rows, columns), Blocks(TILE, TILE)):
+        for blocks in (Blocks(rows, columns), Blocks(LANES, LANES)):
             if blocks.bytes_on_chip(num_keys, config.head_dim, itemsize) <= ON_CHIP:
                 return blocks
         reason = "no room on the chip"
-    if min(num_queries, num_keys) >= TILE:
+    if min(num_queries, num_keys) >= LANES:
         say_once(
             f"attention of {num_queries} queries to {num_keys} keys, {heads} heads of"
             f" {config.head_dim}: {reason}"

@@ -16,10 +16,9 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Float
 
 from pagap_jax.array_types import Array
-from pagap_jax.model.attention_blocks import group_width, lanes_of, product, product_by_last
+from pagap_jax.model.attention_blocks import LANES, group_width, lanes_of, product, product_by_last
 from pagap_jax.model.fused_attention import Cut, is_interpreted
 
-LANES = 128
 ROWS_AT_ONCE = 4  # of a batch: more is a longer program
 AT_ONCE = 2**21  # bytes of keys on the chip; values are as many, and the next ones on their way
 

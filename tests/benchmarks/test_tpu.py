@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import on_tpu
@@ -82,3 +83,9 @@ def test_the_script_for_a_real_tpu_runs(monkeypatch, capsys):
     assert "no TPU here: interpreted" in printed
     errors = [float(x) for x in re.findall(r"\d\.\de-\d\d", printed)]
     assert len(errors) == 3 and max(errors) < 0.05
+
+
+def test_what_is_no_number_is_an_error_wherever_it_is():
+    ones = np.ones(2, np.float32)
+    assert on_tpu.largest_error((ones, ones), (ones, 2 * ones)) == 0.5
+    assert np.isnan(on_tpu.largest_error((ones, np.nan * ones), (ones, ones)))
