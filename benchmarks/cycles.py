@@ -2,11 +2,13 @@
 
 XLA notes estimated cycles beside each instruction; of a kernel it leaves, on request, the bundles
 of instructions that a core issues one a cycle, in `*NAME*final_bundles.txt` of its dump. Both leave
-out waiting for memory. What a kernel does once for several grid steps is counted at each.
+out waiting for memory. What a kernel does in some steps of its grid alone (under `pl.when`) counts
+once for all steps along the grid's last axis: ours do such things at most that often.
 """
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 OPERANDS = re.compile(r"operand_layout_constraints=\{(.*?)\}, (?:frontend|metadata|backend)")
 BUNDLE = re.compile(r"\s*(?:0x[0-9a-f]+|\d+)\s+(?:LH|LB|LE|PB|PF|CT)?:\s*([> ]*)\{")
 BOUNDS = re.compile(r"iteration_bounds: \(([\d, ]*)\)")
+BRANCH = re.compile(r"= sbr\.rel \(.*?\) target = \$region(\d+)")
+DELAY = 5  # bundles from a branch on that are issued whether it is taken or not
 KERNEL = 'custom_call_target="tpu_custom_call"'
 
 
@@ -119,13 +123,24 @@ def read_kernels(dump: Path) -> dict[tuple[str, str], int]:
 
 def bundles_of(text: str) -> int:
     """Bundles outside of the loop over the grid, and those in it as often as it turns."""
-    depths = [match[1].count(">") for line in text.splitlines() if (match := BUNDLE.match(line))]
+    lines = [line for line in text.splitlines() if BUNDLE.match(line)]
+    depths = [match[1].count(">") for line in lines if (match := BUNDLE.match(line))]
     assert depths and max(depths) <= 1, "a loop within a grid step has turns that nobody counts"
     bounds = BOUNDS.search(text)
-    steps = 1
-    for size in bounds[1].split(",") if bounds else ():
-        steps *= int(size)
-    return depths.count(0) + depths.count(1) * steps
+    sizes = [int(size) for size in bounds[1].split(",")] if bounds else [1]
+    skipped, steps = _skipped_bundles(lines), math.prod(sizes)
+    return depths.count(0) + (depths.count(1) - skipped) * steps + skipped * steps // sizes[-1]
+
+
+def _skipped_bundles(lines: list[str]) -> int:
+    """Bundles that a branch in the loop jumps over, of branches with no other one inside."""
+    places = {n: match[1] for n, line in enumerate(lines) if (match := BRANCH.search(line))}
+    ends = {
+        n: next((m for m in range(n, len(lines)) if f"empty region {region} " in lines[m]), 0)
+        for n, region in places.items()
+    }
+    inner = {n: end for n, end in ends.items() if not any(n < other < end for other in places)}
+    return sum(max(end - n - DELAY, 0) for n, end in inner.items())
 
 
 def kernel_name(instruction: str) -> str:

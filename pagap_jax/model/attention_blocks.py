@@ -90,12 +90,13 @@ class Call:
         self.sums_shape = jax.ShapeDtypeStruct(
             (batch, groups, self.heads, num_queries), jnp.float32
         )
+        self.table_shape = (self.heads, blocks.table_rows, rows)
+        self.distances = blocks.table_rows + rows
         # It stays for all prompts of a group of heads: a second buffer would never be used.
         self.table = pl.BlockSpec(
-            (self.heads, blocks.table_rows, rows),
-            lambda h, b, i: (h, 0, 0),
-            pipeline_mode=pl.Buffered(1),
+            self.table_shape, lambda h, b, i: (h, 0, 0), pipeline_mode=pl.Buffered(1)
         )
+        self.by_distance = pl.BlockSpec((self.heads, 1, self.distances), lambda h, b, i: (h, 0, 0))
         # Queries, keys, values, and biases by key.
         self.inputs = [self.rows, self.columns, self.columns, self.key_bias]
         self.pairs = batch * joined // head_dim * num_queries * self.num_keys

@@ -73,31 +73,34 @@ def backward(
     blocks: Blocks,
     interpret: bool,
 ) -> Sequence[Any]:
-    """Gradients of queries, keys, values and, where there is one, of the table in float32.
+    """Gradients of queries, keys, values and, where there is a table, of biases by distance.
 
-    Weights are computed again; the table's gradient is summed up on the chip, over all prompts.
+    Weights are computed again. The table's gradient stays on the chip, where it is summed up over
+    all prompts and then by distance: [H, 1, distances + 1] in float32, the last of which is none.
     """
     call = Call(queries, keys, table, head_dim, blocks)
     specs = [*call.inputs, call.rows, call.sums, call.rows]
     operands = [queries, keys, values, key_bias, attended, sums, gradient]
     out_specs = [call.rows, call.columns, call.columns]
+    scratch = [
+        pltpu.VMEM((call.num_keys, blocks.queries), jnp.float32),
+        pltpu.VMEM((call.width, call.num_keys), keys.dtype),
+        pltpu.VMEM((call.num_keys, call.width), jnp.float32),
+        pltpu.VMEM((call.num_keys, call.width), jnp.float32),
+    ]
     out_shape = [call.like(queries), call.like(keys), call.like(values)]
     if table is not None:
         specs, operands = [*specs, call.table], [*operands, table]
-        out_specs.append(call.table)
-        out_shape.append(jax.ShapeDtypeStruct(table.shape, jnp.float32))
+        out_specs.append(call.by_distance)
+        out_shape.append(jax.ShapeDtypeStruct((len(table), 1, call.distances), jnp.float32))
+        scratch.append(pltpu.VMEM(call.table_shape, jnp.float32))
     return pl.pallas_call(
         functools.partial(_backward_kernel, call),
         grid=call.grid,
         in_specs=specs,
         out_specs=out_specs,
         out_shape=out_shape,
-        scratch_shapes=[
-            pltpu.VMEM((call.num_keys, blocks.queries), jnp.float32),
-            pltpu.VMEM((call.width, call.num_keys), keys.dtype),
-            pltpu.VMEM((call.num_keys, call.width), jnp.float32),
-            pltpu.VMEM((call.num_keys, call.width), jnp.float32),
-        ],
+        scratch_shapes=scratch,
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary", "arbitrary")
         ),
@@ -105,6 +108,11 @@ def backward(
         name="attention_backward",
         interpret=interpret,
     )(*operands)
+
+
+def is_last(axis: int) -> Any:
+    """Whether this is the last step along an axis of the grid."""
+    return pl.program_id(axis) == pl.num_programs(axis) - 1
 
 
 def _transposed(x: AnyArray) -> AnyArray:
@@ -148,12 +156,11 @@ def _forward_kernel(call: Call, q_ref, k_ref, v_ref, bias_ref, *refs) -> None:
 def _backward_kernel(
     call: Call, q_ref, k_ref, v_ref, bias_ref, o_ref, sums_ref, do_ref, *refs
 ) -> None:
-    table_ref = refs[0] if call.biased else None
-    mask, keys, dk, dv = refs[-4:]
+    table_ref: Any = None
     if call.biased:
-        dq_ref, dk_ref, dv_ref, dtable_ref = refs[1:-4]
+        table_ref, dq_ref, dk_ref, dv_ref, dbias_ref, mask, keys, dk, dv, dtable = refs
     else:
-        dq_ref, dk_ref, dv_ref = refs[:-4]
+        dq_ref, dk_ref, dv_ref, mask, keys, dk, dv = refs
     blocks, dtype, heads = call.blocks, call.dtype, range(call.heads)
 
     @pl.when(pl.program_id(2) == 0)
@@ -166,7 +173,7 @@ def _backward_kernel(
 
         @pl.when((pl.program_id(1) == 0) & (pl.program_id(2) == 0))
         def of_heads() -> None:
-            dtable_ref[...] = jnp.zeros_like(dtable_ref)
+            dtable[...] = jnp.zeros_like(dtable)
 
     # Of each query the product of its weights with their gradients.
     mean = (do_ref[0].astype(jnp.float32) * o_ref[0].astype(jnp.float32)).T
@@ -182,13 +189,32 @@ def _backward_kernel(
             dweights = product_by_last(v_ref[0, chunk], gradients[head])
             dlogits = weights * (dweights - mean[head])
             if call.biased:
-                dtable_ref[head, call.table_slice(first), :] += dlogits
+                dtable[head, call.table_slice(first), :] += dlogits
             dlogits = dlogits.astype(dtype)
             dv[chunk] += product(weights.astype(dtype), gradients[head])
             dk[chunk] += product(dlogits, queries[head])
             dq[head] += product(keys[call.rows_of(head), chunk], dlogits)
     dq_ref[0] = jnp.concatenate(dq, axis=0).T.astype(dtype)
 
-    @pl.when(pl.program_id(2) == pl.num_programs(2) - 1)
+    @pl.when(is_last(2))
     def write() -> None:
         dk_ref[0], dv_ref[0] = dk[...].astype(dtype), dv[...].astype(dtype)
+
+    if call.biased:
+
+        @pl.when(is_last(1) & is_last(2))
+        def sum_up() -> None:
+            for head in heads:
+                dbias_ref[head] = _summed_by_distance(dtable[head])
+
+
+def _summed_by_distance(table: AnyArray) -> AnyArray:
+    """[1, rows + queries] of [rows, queries]: sums over all of the same distance, row - query.
+
+    The lower half of the queries is half as many rows nearer than the upper.
+    """
+    x = jnp.concatenate([table.T, jnp.zeros((table.shape[1],) * 2, table.dtype)], axis=1)
+    while len(x) > 1:
+        half = len(x) // 2
+        x = pltpu.roll(x[:half], half, 1) + x[half:]
+    return x

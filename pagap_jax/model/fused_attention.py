@@ -150,13 +150,8 @@ def _backward(head_dim, blocks, saved, gradient):
             attention_kernels.backward,
             head_dim=head_dim, blocks=blocks, interpret=is_interpreted(),
         )  # fmt: skip
-        dq, dk, dv, *dtable = run(*arrays)
-        if not dtable:
-            return dq, dk, dv, None
-        heads, rows, _ = dtable[0].shape
-        by_distance = jax.ShapeDtypeStruct((heads, rows + blocks.queries - 1), jnp.float32)
-        summed_up = jax.linear_transpose(functools.partial(skewed, blocks=blocks), by_distance)
-        return dq, dk, dv, cut.sum_over_rows(*summed_up(dtable[0]))
+        dq, dk, dv, *dbias = run(*arrays)
+        return dq, dk, dv, cut.sum_over_rows(dbias[0][:, 0, :-1]) if dbias else None
 
     heads = cut.of_heads(table)
     specs = (*[cut.rows] * 3, cut.key_bias, heads, cut.rows, cut.sums, cut.rows)

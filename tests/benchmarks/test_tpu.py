@@ -41,6 +41,18 @@ strides: (32, 1) */ }
    0x3   : > { %s663_s12 = sadd.s32 1, %s622_s9 }
    0x4 PF: > { %v1 = vld [vmem:[%s1]] }
 """
+# Each branch is followed by four bundles that are issued anyway; the outer one isn't counted.
+BRANCHES = """   0x5   : > { %60 = sbr.rel (%p4) target = $region52 }
+   0x6   : > { %77 = sbr.rel (%p5) target = $region88 }
+   0x7   : > {}
+   0x8   : > {}
+   0x9   : > {}
+   0xa   : > {}
+   0xb   : > { %22 = vst [vmem:[#allocation5]] %v32 }
+   0xc   : > { %23 = vst [vmem:[#allocation5]] %v32 }
+   0xd PF: > { %s1 = sld [smem:[#allocation51_spill]] } /* Start/End empty region 88 :: Start */
+   0xe PF: > { %s4 = sld [smem:[#allocation51_spill]] } /* Start/End empty region 52 */
+"""
 
 
 @pytest.fixture
@@ -67,6 +79,11 @@ def test_kernels_count_by_name_and_shapes(dump):
     total, _ = read_costs(PROGRAM, read_kernels(dump))
     assert total.bundles == {"attention": 3 * 26} and total.number["attention"] == 3
     assert total.total == 2000 + 3 * (1550 + 26)
+
+
+def test_what_a_branch_jumps_over_counts_once_for_the_last_axis():
+    """Two of ten bundles more, which run in two of the eight steps."""
+    assert bundles_of(BUNDLES + BRANCHES) == bundles_of(BUNDLES) + 8 * 8 + 2 * 2
 
 
 def test_a_loop_within_a_grid_step_is_refused():
