@@ -78,7 +78,7 @@ class Words:
 
 
 def transcripts(words: Words, number: int) -> Iterator[dict[str, Any]]:
-    """Of HH's shape: two or three turns in common, then two answers."""
+    """Transcripts of HH's shape: two or three turns in common, then two answers."""
     for i in range(number):
         turns = (
             f"\n\nHuman: {words.text(25)}\n\nAssistant: {words.text(45)}" for _ in range(i % 3)
@@ -88,7 +88,7 @@ def transcripts(words: Words, number: int) -> Iterator[dict[str, Any]]:
 
 
 def comparisons(words: Words, number: int) -> Iterator[dict[str, Any]]:
-    """Of TL;DR's shape: a post is compared about four times."""
+    """Comparisons of TL;DR's shape: a post is compared about four times."""
     post: dict[str, Any] = {}
     for i in range(number):
         if i % 9 in (0, 4):

@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def medians(measure: Measure, rounds: int, console: Console) -> dict[str, dict]:
-    """Of each program: seconds, rate, ratio to the plain one, share of the limit."""
+    """A row per program: seconds, rate, ratio to the plain one, share of the limit."""
     seconds: dict[str, list[float]] = {name: [] for name in measure.programs}
     with console.status(f"{measure.name}: compiling") as status:
         for program in measure.programs.values():

@@ -56,7 +56,7 @@ def _is_away(gin_file: str) -> bool:
 
 
 def _check_spread(job: str, chips: int | None, num_slices: int) -> None:
-    """Of the job that gin was configured for last."""
+    """Checks the batch and the mesh of the job that gin was configured for last."""
     from jax.sharding import AbstractMesh
 
     from pagap_jax.model.sharding import check_batch_size, mesh_shape

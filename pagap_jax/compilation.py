@@ -1,4 +1,4 @@
-"""Compilations: kept on disk from run to run, counted and told of."""
+"""Compiled programs: cached on disk, counted, and reported where they took long."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,11 @@ from pagap_jax.processes import is_first
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _FROM_CACHE = "/jax/compilation_cache/cache_hits"
-TOLD_FROM = 1.0  # seconds
+REPORTED_FROM = 1.0  # seconds
 
 
 def keep_compilations() -> None:
-    """Keeps compiled programs in ~/.cache/pagap_jax/compiled, unless JAX was told of a folder."""
+    """Keeps compiled programs in ~/.cache/pagap_jax/compiled, unless JAX has its own folder."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "pagap_jax" / "compiled"))
@@ -39,7 +39,7 @@ class Compilations:
     def __exit__(self, *_: object) -> None:
         jax.monitoring.unregister_event_duration_listener(self._add)
         jax.monitoring.unregister_event_listener(self._add_hit)
-        if self.seconds >= TOLD_FROM and is_first():
+        if self.seconds >= REPORTED_FROM and is_first():
             print(
                 f"{self.job}: {self.number} programs, {self.from_cache} of them from the cache;"
                 f" compiled for {self.seconds:.0f} s",
@@ -51,7 +51,7 @@ class Compilations:
             return
         self.number += 1
         self.seconds += duration_secs
-        if duration_secs >= TOLD_FROM and is_first():
+        if duration_secs >= REPORTED_FROM and is_first():
             name = kwargs.get("fun_name", "")
             print(f"{self.job}: compiled {name} in {duration_secs:.1f} s", flush=True)
 

@@ -17,11 +17,11 @@ HEARTBEAT_WITHIN = 60  # seconds after which a silent process counts as lost
 # Seconds that those who are done wait for the others: the first one writes data sets alone. One
 # that was lost is missed long before.
 END_WITHIN = 86_400
-# With one of these begins what JAX raises where a process at the other end was lost. INTERNAL may
-# be its own fault as well: restarts are counted.
+# Prefixes of JAX errors that mean a lost peer. INTERNAL may be this process's own fault as well:
+# restarts are counted.
 LOST = ("UNKNOWN", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
 ABORTED = 134  # as JAX itself ends a process whose peers are lost
-FAREWELL = 5  # seconds: without the first process JAX aborts the others, whatever they meant to say
+FAREWELL = 5  # seconds that the first process lets the others report before JAX aborts them
 
 _index, _count = 0, 1
 

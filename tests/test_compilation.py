@@ -1,4 +1,4 @@
-"""Compilations are counted, told of, and kept."""
+"""Compilations are counted, reported and cached."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from pagap_jax.compilation import Compilations, keep_compilations
 
 
 def test_each_new_shape_is_a_program(capsys, monkeypatch):
-    monkeypatch.setattr(compilation, "TOLD_FROM", 0.0)
+    monkeypatch.setattr(compilation, "REPORTED_FROM", 0.0)
     function = jax.jit(lambda x: jnp.sum(x * 3) - 1)
     arrays = [np.ones(n, np.float32) for n in (3, 4, 3)]
     with Compilations("align") as compilations:

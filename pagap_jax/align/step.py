@@ -22,7 +22,7 @@ from pagap_jax.train.step import Gradients, Metrics, apply_gradients, folded, ov
 
 
 class Reduction(enum.Enum):
-    """Of a response's token log-probs. The paper sums; TRL's offline IPO divides by length."""
+    """How token log-probs become a response's: the paper sums, TRL's offline IPO averages."""
 
     SUM = "sum"
     MEAN = "mean"

@@ -128,7 +128,7 @@ def compile_job(job: Job, slice_: Slice, all_programs: bool = True) -> list[Repo
 
 
 def hold(job: Job, slice_: Slice) -> float:
-    """Bytes that a chip has to hold at least: what lies there anyhow, and gradients.
+    """Bytes that a chip has to hold at least: resident arrays plus gradients.
 
     Raises:
         ConfigError: the job's batch or the slice doesn't fit the partitioning.
@@ -193,7 +193,7 @@ def compile_program(
 
 
 def _flops(traced: Any, shapes: Shapes, again: bool = True) -> float:
-    """A chip's."""
+    """FLOPs of one chip."""
     return count_flops(traced.jaxpr.jaxpr, shapes.response_length, again) / shapes.mesh.size
 
 

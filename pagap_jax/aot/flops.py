@@ -16,7 +16,7 @@ def count_flops(jaxpr: Any, while_trips: int, again: bool = True) -> float:
 
     Args:
         jaxpr: of `jitted.trace(...)`.
-        while_trips: of loops that end when they like, that of tokens: the most it can make.
+        while_trips: upper bound for while loops: the maximum number of sampled tokens.
         again: whether what kernels compute again counts.
     """
     count = functools.partial(count_flops, while_trips=while_trips, again=again)

@@ -6,7 +6,7 @@ array in place writes the slice: a scan's stacked weights and saved activations 
 
 from pagap_jax.aot.hlo import ARRAY, Computation, Instruction, bytes_of
 
-# Which array of its shape an instruction makes that another one waits for.
+# Index of the result array of an asynchronous start operation.
 STARTS = {"copy-start": 0, "all-gather-start": 1, "collective-permute-start": 1, "slice-start": 1}
 SLICING = ("slice", "dynamic-slice", "gather", "slice-start")  # read what they make, of operand 0
 ALLOCATION = 'custom_call_target="AllocateBuffer"'  # makes room, and writes nothing

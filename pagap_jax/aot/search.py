@@ -37,7 +37,7 @@ def search(
 
     Args:
         said: macros that the user sets himself, which stay.
-        say: is told of every slice and attempt; an attempt takes as long as a compilation.
+        say: called with a line for every slice and attempt, each of which is a compilation.
 
     Returns:
         None if nothing was tried, because what a chip has to hold is too large for all of them.

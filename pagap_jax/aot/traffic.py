@@ -28,10 +28,10 @@ FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while
 
 @dataclasses.dataclass
 class Traffic:
-    """Of one chip, in bytes.
+    """Bytes that one chip moves.
 
     Attributes:
-        collectives: of the arrays that collectives are given (all-gather: that it makes), by kind.
+        collectives: operand bytes per collective kind (all-gather: output bytes).
         sent: that leave a chip for it in a ring, over the wires of a slice.
         sent_between_slices: the same, over the data-centre network.
     """

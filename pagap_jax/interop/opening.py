@@ -72,7 +72,7 @@ def saved_steps(run: str) -> list[int]:
 
 
 def _last_step(path: str, run: epath.Path) -> epath.Path:
-    # Later checkpoints of a run under way would be another start under the same name.
+    # An unfinished run's latest checkpoint changes, so it isn't a stable start.
     if (run / RUN_FILE).exists() and read_result(run) is None:
         raise ConfigError(
             f"{path} isn't finished: run its job to the end, or name one of its checkpoints/STEP"

@@ -23,7 +23,7 @@ OF_ROWS = ("ties", "prompt_truncated", "response_length", "share_finished")
 
 @struct.dataclass
 class Gradients:
-    """Of a mean loss over a batch or a microbatch.
+    """Gradients of a mean loss over a batch or a microbatch.
 
     Attributes:
         weight: what the mean counts: tokens, or pairs.

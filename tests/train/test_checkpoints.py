@@ -104,7 +104,7 @@ def test_the_newest_stays_until_a_later_one_is_there(params, tmp_path):
 
 
 def test_a_run_under_way_is_nothing_to_start_from(params, tmp_path):
-    """Its later checkpoints would be another start under the same name."""
+    """Its latest checkpoint changes, so it isn't a stable start."""
     with RunDirectory(str(tmp_path), "sft", "f") as run:
         saver = Checkpoints(run.checkpoints)
         saver.save(init_state(params, adam(), MESH), 1)
