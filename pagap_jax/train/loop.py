@@ -12,7 +12,7 @@ import jax
 
 from pagap_jax.errors import ConfigError, StoppedError
 from pagap_jax.processes import all_asked_to_stop, are_several, is_first
-from pagap_jax.progress import progress_bar
+from pagap_jax.progress import TrainingProgress
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.metrics import MetricsLog
@@ -129,8 +129,8 @@ class TrainLoop:
         hooks: "Hooks",
     ) -> TrainState:
         log = MetricsLog(run.metrics, start)
-        with progress_bar() as progress:
-            task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
+        progress = TrainingProgress(run.job, start, self.train_steps)
+        with progress:
             for step in range(start, self.train_steps):
                 if hooks.has_ended():
                     break
@@ -143,7 +143,7 @@ class TrainLoop:
                 save = self._saves_at(done) or stopping
                 if save or done % self.metrics_period == 0:
                     row = log.write(done)
-                    progress.update(task, completed=done, note=f"loss {row['loss']:.4f}")
+                    progress.show(done, row)
                 hooks.save(state, done, save)
                 if stopping:
                     raise StoppedError(
