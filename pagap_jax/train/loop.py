@@ -17,6 +17,7 @@ from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.metrics import MetricsLog
 from pagap_jax.train.state import TrainState
+from pagap_jax.train.writers import Destination, check_installed, open_writers
 
 # (state, step) -> (state, metrics, record): `record` is what a recorder is given of the step.
 StepFunction = Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array], Any]]
@@ -57,6 +58,7 @@ class TrainLoop:
         checkpoint_steps: further steps to save at; the last step always is.
         max_to_keep: the newest checkpoints to keep; None keeps all.
         metrics_period: steps that one row of metrics averages.
+        metrics: where rows go beside metrics.jsonl; it changes nothing of the run.
     """
 
     train_steps: int
@@ -64,6 +66,7 @@ class TrainLoop:
     checkpoint_steps: tuple[int, ...] = ()
     max_to_keep: int | None = None
     metrics_period: int = 20
+    metrics: tuple[Destination, ...] = ("jsonl",)
 
     def __post_init__(self):
         for name in ("train_steps", "metrics_period"):
@@ -71,6 +74,7 @@ class TrainLoop:
                 raise ConfigError(
                     f"TrainLoop.{name}: found {getattr(self, name)}, expected 1 or more"
                 )
+        check_installed(self.metrics)
 
     def run(
         self,
@@ -128,9 +132,9 @@ class TrainLoop:
         step_function: StepFunction,
         hooks: "Hooks",
     ) -> TrainState:
-        log = MetricsLog(run.metrics, start)
+        log = MetricsLog(run.metrics, start, open_writers(self.metrics, run))
         progress = TrainingProgress(run.job, start, self.train_steps)
-        with progress:
+        with contextlib.closing(log), progress:
             for step in range(start, self.train_steps):
                 if hooks.has_ended():
                     break
