@@ -14,6 +14,7 @@ from pagap_jax.errors import ConfigError, StoppedError
 from pagap_jax.processes import all_asked_to_stop, are_several, is_first
 from pagap_jax.progress import TrainingProgress
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_warnings import check_limits
 from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.metrics import MetricsLog
 from pagap_jax.train.state import TrainState
@@ -148,6 +149,7 @@ class TrainLoop:
                 if save or done % self.metrics_period == 0:
                     row = log.write(done)
                     progress.show(done, row)
+                    check_limits(run, row, done)
                 hooks.save(state, done, save)
                 if stopping:
                     raise StoppedError(
