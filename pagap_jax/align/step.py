@@ -13,7 +13,7 @@ from flax import struct
 
 from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch, pairs_of
 from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
-from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
+from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin, mean_log_ratio
 from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
 from pagap_jax.sampling.loop import END_ID
@@ -47,6 +47,10 @@ class AlignStep:
     takes no gradient) and the loss, and its saved residuals take the loss's gradient back. With
     microbatches it runs once more, for the source: pairs are made of the whole batch beforehand,
     so that they don't depend on its parts, and a token is sampled for all prompts at once.
+
+    Attributes:
+        log_ratio: what metrics call the responses' mean log-ratio to the reference
+            (`mean_log_ratio`): 'kl' where they are samples of the policy.
     """
 
     policy: Policy
@@ -55,6 +59,7 @@ class AlignStep:
     reduction: Reduction
     optimizer: optax.GradientTransformation
     num_microbatches: int = 1
+    log_ratio: str = "log_ratio"
 
     def __call__(
         self,
@@ -111,7 +116,11 @@ class AlignStep:
 
         def loss_of(params: Any, hidden: jax.Array) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
             scores = self._score(params, Encoded(hidden, mask), responses)
-            return pair_loss(self.loss, self._reduce(scores, responses), reference, pairs, beta)
+            loss, (weight, metrics) = pair_loss(
+                self.loss, self._reduce(scores, responses), reference, pairs, beta
+            )
+            metrics[self.log_ratio] = mean_log_ratio(scores, totals)
+            return loss, (weight, metrics)
 
         gradient = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
         (loss, (weight, metrics)), (decoder_part, hidden_gradient) = gradient(params, hidden)

@@ -19,6 +19,8 @@ INJECTED = ("config_text", "run_job", "command_line")
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
 # On which devices a run is computed, not what: one that was preempted goes on on another slice.
 DEVICES = "make_mesh"
+# Where a run's metrics are shown: it may be changed while the run goes on.
+DISPLAY = ("TrainLoop.metrics",)
 
 
 class Configuration:
@@ -33,8 +35,8 @@ class Configuration:
         return tuple(name for name in self._checked.macros if name.endswith(PLACES))
 
     def identity(self) -> str:
-        """What the job computes, up to rounding: not where things lie, nor on which devices."""
-        return self.operative_config_text(self.place_macros, with_devices=False)
+        """What the job computes, up to rounding: not where things lie or show, nor the devices."""
+        return self.operative_config_text((*self.place_macros, *DISPLAY), with_devices=False)
 
     def operative_config_text(
         self, exclude_keys: Collection[str] = (), with_devices: bool = True

@@ -124,7 +124,7 @@ def align(
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
         opened = pair_origin.open(policy, vocabulary, mesh, frozen_dtype, made_of)
         loss, reduction = objective.parts
-        step = AlignStep(policy, opened.source, loss, reduction, optimizer, num_microbatches)
+        step = opened.step(policy, loss, reduction, optimizer, num_microbatches)
         compiled = compile_align_step(step, start.abstract(optimizer), mesh, pair_origin.records)
         frozen = FrozenModels(start.reference(opened.columns), opened.judge_params)
         params = start.abstract(optimizer).params

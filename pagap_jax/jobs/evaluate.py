@@ -26,6 +26,7 @@ from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import are_several, is_first
 from pagap_jax.records import CheckpointRow, RowIdentity, row_to_dict
 from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
+from pagap_jax.run_warnings import check_limits
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, choose_rows
 from pagap_jax.train.prefetch import Prefetch
@@ -132,7 +133,9 @@ def evaluate(
         measured = measure_checkpoints(policy_dir, steps, abstract, examination)
         by_step = zip(steps, measured, strict=True)
         rows = [row_of(study, policy_dir, step, facts, one) for step, one in by_step]
-        write_rows(run, rows, measured, examination.known())
+        known = examination.known()
+        write_rows(run, rows, measured, known)
+        warn_of(run, rows, known)
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 
@@ -190,6 +193,19 @@ def row_of(
         **facts,
         **measured.fields,
     )
+
+
+def warn_of(run: RunDirectory, rows: Sequence[CheckpointRow], known: dict[str, np.ndarray]) -> None:
+    """Warns of too few prompts (a prompt that fills up counts once) and of what rows show.
+
+    Args:
+        known: of `Examination.known`.
+    """
+    ids = {"kl_prompts": "kl_prompt_id", "win_rate_prompts": "prompt_id"}
+    check_limits(run, {name: len(np.unique(known[of])) for name, of in ids.items()})
+    for row in rows:
+        gap = {"proxy_above_golden": row.proxy_win_rate - row.win_rate}
+        check_limits(run, row_to_dict(row) | gap, row.step)
 
 
 def write_rows(

@@ -5,13 +5,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import gin
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.pairs import PairSource
+from pagap_jax.align.step import AlignStep, Reduction
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.reference_scores import read_reference_scores
+from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.policies import Params, Policy
 from pagap_jax.run_directory import require_job
 from pagap_jax.sampling.methods import SamplingMethod
@@ -26,11 +29,33 @@ class Opened:
         judge_params: of the preference model that labels; None where nothing is judged.
         columns: further columns of the batches, as long as the data set: 'reference', the
             reference's log-probs, where they are stored.
+        log_ratio: what metrics call the mean log-ratio of the responses to the reference: 'kl'
+            where it estimates one (`losses.alignment.mean_log_ratio`).
     """
 
     source: PairSource
     judge_params: Params | None
     columns: dict[str, np.ndarray]
+    log_ratio: str = "log_ratio"
+
+    def step(
+        self,
+        policy: Policy,
+        loss: AlignmentLoss,
+        reduction: Reduction,
+        optimizer: optax.GradientTransformation,
+        num_microbatches: int,
+    ) -> AlignStep:
+        """The update on these pairs."""
+        return AlignStep(
+            policy=policy,
+            pair_source=self.source,
+            loss=loss,
+            reduction=reduction,
+            optimizer=optimizer,
+            num_microbatches=num_microbatches,
+            log_ratio=self.log_ratio,
+        )
 
 
 @runtime_checkable  # so that the tests can check it
@@ -87,9 +112,10 @@ class Online:
         self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
     ) -> Opened:
         judge, params = self.judge.restored(vocabulary, mesh, dtype)
-        return Opened(
-            OnlinePairs(policy, judge, self.sampling, self.num_sampling_parts), params, {}
-        )
+        source = OnlinePairs(policy, judge, self.sampling, self.num_sampling_parts)
+        # Tempered or truncated samples aren't the policy's: their log-ratio estimates no KL.
+        log_ratio = "kl" if self.sampling.is_policys_own else "log_ratio"
+        return Opened(source, params, {}, log_ratio)
 
 
 @gin.configurable

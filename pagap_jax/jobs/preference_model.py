@@ -26,6 +26,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import Params, PreferenceModel
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_warnings import check_limits
 from pagap_jax.streams import Purpose, choose_rows
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
@@ -84,6 +85,7 @@ def preference_model(
         )
         facts = {"step": int(state.step), "ended_at_plateau": validation.has_ended()}
         measured = validate(dataclasses.replace(judging, params=state.params), held_out)
+        check_limits(run, measured, facts["step"])
         return run.finish(measured | facts | {"validation": validation.rows})
 
 
@@ -112,6 +114,7 @@ def preference_training_loss(
     metrics = {
         "accuracy": jnp.sum(right * labelled) / total,
         "prompt_truncated": jnp.mean(composed.prompt_truncated, dtype=jnp.float32),
+        "pairs": jnp.sum(labelled),
     }
     loss = jnp.sum(preference_loss(log_odds, first_is_chosen) * labelled) / total
     return loss, (jnp.sum(labelled), metrics)

@@ -33,6 +33,7 @@ from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_warnings import check_limits
 
 _SHOW_EVERY = 256  # pairs between two updates of the progress bar
 
@@ -95,6 +96,7 @@ def prepare(
         if is_first():
             _write(run.path, packers, vocabulary, report)
             print(prepared.told(report, time.monotonic() - start), flush=True)
+        check_limits(run, report["splits"]["train"])
         return run.finish(report)
 
 

@@ -16,6 +16,7 @@ from pagap_jax.mapping.judging import labelled
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_warnings import check_limits
 
 
 @gin.configurable
@@ -49,6 +50,7 @@ def relabel(
                 "ties": int(np.sum(judged.choice < 0)),
                 "prompt_truncated": float(np.mean(judged.prompt_truncated)),
             }
+            check_limits(run, {"prompt_truncated": result[split]["prompt_truncated"]})
         if is_first() and not is_complete(run.path):
             write_token_pairs(run.path, relabelled, vocabulary, result)
         return run.finish(result)

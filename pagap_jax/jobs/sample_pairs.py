@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
+from pagap_jax.evaluation.examine import sample_fields
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, choose_prompts, open_pairs
 from pagap_jax.mapping.batching import compile_sampler, map_batches
@@ -23,6 +24,7 @@ from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
 from pagap_jax.run_directory import RunDirectory, require_job
+from pagap_jax.run_warnings import check_limits
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, key_for
 from pagap_jax.train.state import abstract_params
@@ -78,6 +80,8 @@ def sample_pairs(
         golden = judge.compiled(vocabulary, mesh, batch_size)
         judged = golden(prompts.prompt, a[:, 0], b[:, 1])
         result = summary(judged.choice)
+        for responses in (a[:, 0], b[:, 1]):
+            check_limits(run, sample_fields(responses, prompts.prompt_id))
         if is_first() and not is_complete(run.path):
             pairs = unlabelled(prompts.prompt[np.arange(len(prompts))], a[:, 0], b[:, 1])
             write_token_pairs(run.path, {"train": labelled(pairs, judged)}, vocabulary, result)

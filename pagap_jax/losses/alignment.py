@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from pagap_jax.array_types import PerPair, Scalar
+from pagap_jax.array_types import Array, PerPair, Scalar, SequenceLogProbs
 
 PairLoss = Callable[[PerPair, PerPair, PerPair, PerPair, Scalar], PerPair]
 
@@ -21,6 +22,23 @@ def log_ratio_margin(
 ) -> PerPair:
     """h, in nats: how much more than the reference the policy prefers the chosen response."""
     return (chosen - reference_chosen) - (rejected - reference_rejected)
+
+
+def mean_log_ratio(scores: SequenceLogProbs, reference: SequenceLogProbs) -> Float[Array, ""]:
+    """Mean of log π(y|x) − log π_ref(y|x) over all responses, nats a sequence; ties count as well.
+
+    Where the responses are samples of the policy it estimates KL(policy ‖ reference), for that is
+    its expectation over y ~ π. It has noise, may be below 0, and is no more than an estimate of
+    the exact KL that evaluations sum over the vocabulary (`evaluation.kl`). Log-probs are the
+    models' own: at temperature 1, without truncation, and of all ids, also of the few that are
+    never sampled. Of samples that were tempered or truncated, or of a data set's responses, it is
+    a mean log-ratio and no KL.
+
+    Args:
+        scores: [B, 2] of the policy for responses a and b, summed over tokens; `reference`
+            likewise.
+    """
+    return jnp.mean(scores - reference)
 
 
 def ipo(

@@ -67,6 +67,11 @@ class SamplingMethod:
                 " expected 'bfloat16', 'float32' or None"
             )
 
+    @property
+    def is_policys_own(self) -> bool:
+        """Whether samples are the policy's own, neither tempered nor truncated."""
+        return (self.temperature, self.top_k, self.top_p) == (1, 0, 1)
+
     def filter_logits(self, logits: TokenLogits) -> TokenLogits:
         """Logits of the distribution that is drawn from (temperature above 0)."""
         logits = logits / self.temperature

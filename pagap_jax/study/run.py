@@ -17,10 +17,15 @@ from typing import Any
 import gin
 
 from pagap_jax.errors import ConfigError
-from pagap_jax.progress import progress_bar
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import locked, read_result
 from pagap_jax.study import report
+from pagap_jax.study.console import (
+    ALL_WARNINGS,
+    StageConsole,
+    collect_warnings,
+    finished_stages,
+)
 from pagap_jax.study.context import (
     STUDY_FILE,
     Context,
@@ -87,7 +92,7 @@ def study(
 
 def print_stages(folder: Path, stages: Sequence[Stage]) -> None:
     """A line a stage with what it waits for, then how many are finished."""
-    finished = {stage.name for stage in stages if read_result(folder / stage.name) is not None}
+    finished = finished_stages(folder, stages)
     for stage in stages:
         mark = "finished" if stage.name in finished else "to do"
         after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
@@ -142,13 +147,10 @@ def _run(
     run_job: RunJob, folder: Path, stages: Sequence[Stage], workers: int, bars: Bars
 ) -> list[Gate]:
     gates: list[Gate] = []
-    with progress_bar() as progress:
-        task = progress.add_task("study", total=len(stages), note="")
+    with StageConsole(folder, stages, workers) as console:
 
         def on_finished(stage: Stage, seconds: float) -> None:
-            progress.advance(task)
-            progress.update(task, note=stage.name)
-            print(f"{stage.name}: {seconds:.0f} s", flush=True)
+            console.finished(stage, seconds)
             seed = int(stage.name.split("/")[0].removeprefix("seed_"))
             for gate in check_gates(folder, seed, stage.name, bars):
                 print(f"  {gate.name}: {gate.measured:.4f}, needs {gate.bar}: passed", flush=True)
@@ -210,4 +212,6 @@ def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> N
     for finding in report.findings_of(rows.of_task(context.task)):
         if finding.verdict != "not asked":
             print(f"{finding.name}: {in_words(finding)}")
+    if number := collect_warnings(folder, stages):
+        print(f"warnings: {number} in {folder / ALL_WARNINGS}")
     print(f"rows: {folder / 'rows.csv'}\nreport: {folder / 'report.html'}", flush=True)

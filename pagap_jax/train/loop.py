@@ -12,11 +12,13 @@ import jax
 
 from pagap_jax.errors import ConfigError, StoppedError
 from pagap_jax.processes import all_asked_to_stop, are_several, is_first
-from pagap_jax.progress import progress_bar
+from pagap_jax.progress import TrainingProgress
 from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_warnings import check_limits
 from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.metrics import MetricsLog
 from pagap_jax.train.state import TrainState
+from pagap_jax.train.writers import Destination, check_installed, open_writers
 
 # (state, step) -> (state, metrics, record): `record` is what a recorder is given of the step.
 StepFunction = Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array], Any]]
@@ -57,6 +59,7 @@ class TrainLoop:
         checkpoint_steps: further steps to save at; the last step always is.
         max_to_keep: the newest checkpoints to keep; None keeps all.
         metrics_period: steps that one row of metrics averages.
+        metrics: where rows go beside metrics.jsonl; it changes nothing of the run.
     """
 
     train_steps: int
@@ -64,6 +67,7 @@ class TrainLoop:
     checkpoint_steps: tuple[int, ...] = ()
     max_to_keep: int | None = None
     metrics_period: int = 20
+    metrics: tuple[Destination, ...] = ("jsonl",)
 
     def __post_init__(self):
         for name in ("train_steps", "metrics_period"):
@@ -71,6 +75,7 @@ class TrainLoop:
                 raise ConfigError(
                     f"TrainLoop.{name}: found {getattr(self, name)}, expected 1 or more"
                 )
+        check_installed(self.metrics)
 
     def run(
         self,
@@ -128,9 +133,9 @@ class TrainLoop:
         step_function: StepFunction,
         hooks: "Hooks",
     ) -> TrainState:
-        log = MetricsLog(run.metrics, start)
-        with progress_bar() as progress:
-            task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
+        log = MetricsLog(run.metrics, start, open_writers(self.metrics, run))
+        progress = TrainingProgress(run.job, start, self.train_steps)
+        with contextlib.closing(log), progress:
             for step in range(start, self.train_steps):
                 if hooks.has_ended():
                     break
@@ -143,7 +148,8 @@ class TrainLoop:
                 save = self._saves_at(done) or stopping
                 if save or done % self.metrics_period == 0:
                     row = log.write(done)
-                    progress.update(task, completed=done, note=f"loss {row['loss']:.4f}")
+                    progress.show(done, row)
+                    check_limits(run, row, done)
                 hooks.save(state, done, save)
                 if stopping:
                     raise StoppedError(

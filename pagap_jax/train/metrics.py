@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,10 +12,13 @@ from etils import epath
 
 from pagap_jax.errors import NotANumberError
 from pagap_jax.processes import is_first
+from pagap_jax.train.writers import MetricWriter
 
 # Not finite, these end the run. The update's norm is the one that tells of the parameters which
 # are about to be saved.
 STOPPING = ("loss", "gradient_norm", "update_norm")
+# Of these the row has the rate: the sum since the last row, a second.
+COUNTS = ("tokens", "pairs")
 
 
 class MetricsLog:
@@ -22,9 +27,14 @@ class MetricsLog:
     Values stay on the device until `write`, so that steps are dispatched without waiting.
     """
 
-    def __init__(self, path: epath.Path, start_step: int):
-        """Opens the log and forgets rows after `start_step`: those steps will be made again."""
+    def __init__(self, path: epath.Path, start_step: int, writers: Sequence[MetricWriter] = ()):
+        """Opens the log and forgets rows after `start_step`: those steps will be made again.
+
+        Args:
+            writers: are given all rows, those that were kept as well; in the first process alone.
+        """
         self._path = path
+        self._writers = writers
         self._pending: list[dict[str, jax.Array]] = []
         self._since = time.monotonic()
         if not is_first():
@@ -34,6 +44,8 @@ class MetricsLog:
         unfinished = path.parent / f".{path.name}.tmp"
         unfinished.write_text("".join(row + "\n" for row in kept))
         unfinished.replace(path)
+        for row in map(json.loads, kept):
+            self._hand_on(row)
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         self._pending.append(metrics)
@@ -41,7 +53,8 @@ class MetricsLog:
     def write(self, step: int) -> dict[str, float]:
         """Writes the means over the steps since the last call; `step` is the last of them.
 
-        A metric named 'tokens' is a count, and comes out as 'tokens_per_second'.
+        A count ('tokens', 'pairs') comes out as its rate ('tokens_per_second'). On disk the row
+        has 'wall_time' as well: seconds since 1970, when it was written.
 
         Raises:
             NotANumberError: a loss or a norm of its update isn't finite. The row is written first.
@@ -51,14 +64,16 @@ class MetricsLog:
         self._pending = []
         now = time.monotonic()
         row = {key: float(np.mean([m[key] for m in fetched])) for key in fetched[0]}
-        if "tokens" in row:
-            row["tokens_per_second"] = row.pop("tokens") * len(fetched) / (now - self._since)
+        for name in COUNTS:
+            if name in row:
+                row[f"{name}_per_second"] = row.pop(name) * len(fetched) / (now - self._since)
         self._since = now
         finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
-        line = json.dumps({"step": step, **finite})
         if is_first():
+            on_disk = {"step": step, "wall_time": time.time(), **finite}
             with self._path.open("a") as file:
-                file.write(line + "\n")
+                file.write(json.dumps(on_disk) + "\n")
+            self._hand_on(on_disk)
         for offset, metrics in enumerate(fetched):
             bad = [k for k in STOPPING if not math.isfinite(metrics.get(k, 0.0))]
             if bad:
@@ -67,3 +82,14 @@ class MetricsLog:
                     f" the checkpoints before it are kept, the metrics are in {self._path}"
                 )
         return row
+
+    def close(self) -> None:
+        """Closes the writers; every row of the file itself is on disk when `write` returns."""
+        for writer in self._writers:
+            writer.close()
+
+    def _hand_on(self, row: Mapping[str, Any]) -> None:
+        """Gives a row of the file to the writers, without what isn't a number."""
+        known = {k: v for k, v in row.items() if v is not None and k not in ("step", "wall_time")}
+        for writer in self._writers:
+            writer.write_scalars(row["step"], known)

@@ -17,8 +17,8 @@ Keys = Mapping[Purpose, jax.Array]  # of a step, by what is drawn with them
 # (params, batch, keys) -> (mean loss, (number of what it is the mean of, metrics))
 LossFunction = Callable[[Any, Any, Keys], tuple[jax.Array, tuple[jax.Array, Metrics]]]
 # Metrics are averaged with the loss's weights, except these: sums, and means over all rows.
-SUMS = ("tokens",)
-OF_ROWS = ("ties", "prompt_truncated", "response_length", "share_finished")
+SUMS = ("tokens", "pairs")
+OF_ROWS = ("ties", "prompt_truncated", "response_length", "share_finished", "kl", "log_ratio")
 
 
 @struct.dataclass

@@ -91,6 +91,19 @@ def test_scores_are_sums_and_means_where_asked():
     np.testing.assert_allclose(means, sums / np.maximum(lengths, 1), rtol=1e-5)
 
 
+def test_the_log_ratio_is_that_of_all_responses_ties_too_whatever_the_reduction():
+    batch = pair_batch()
+    expected = np.mean(sequence_scores(PARAMS, batch) - sequence_scores(REFERENCE, batch))
+    *_, metrics, _ = run(batch)
+    assert (batch["choice"] < 0).any() and abs(expected) > 0.1
+    np.testing.assert_allclose(metrics["log_ratio"], expected, rtol=1e-5)
+    mean = dataclasses.replace(STEP, reduction=Reduction.MEAN, log_ratio="kl")
+    state = TrainState(np.zeros((), np.int32), PARAMS, OPTIMIZER.init(PARAMS))
+    _, metrics, _ = jax.jit(mean)(state, batch, RATE, BETA, KEY, FrozenModels(REFERENCE, None))
+    np.testing.assert_allclose(metrics["kl"], expected, rtol=1e-5)
+    assert "log_ratio" not in metrics
+
+
 def test_the_update_goes_down_the_gradient_by_the_rate():
     gradient, state, metrics, _ = run(pair_batch())
     expected = jax.tree.map(lambda p, g: p - RATE * g, PARAMS, gradient)

@@ -126,7 +126,7 @@ def test_types_are_checked_while_the_tests_run():
         did_you_mean(3, ["a"])  # pyproject.toml asks for it
 
 
-def test_on_which_devices_a_run_is_computed_is_no_part_of_its_identity():
+def test_on_which_devices_a_run_is_computed_or_where_shown_is_no_part_of_its_identity():
     files = [
         "jobs/sft.gin",
         "sizes/t5_1_1.gin",
@@ -141,6 +141,8 @@ def test_on_which_devices_a_run_is_computed_is_no_part_of_its_identity():
     plain = identity()
     assert "sft.batch_size" in plain
     assert identity("NUM_PARTITIONS=4", "PARAMETER_PARTITIONING_DIMS=1") == plain
+    assert "metrics_period" in plain and "TrainLoop.metrics " not in plain
+    assert identity("METRICS=('jsonl', 'tensorboard')") == plain
     assert identity("NUM_MICROBATCHES=2") != plain  # an online run then draws other samples
     assert identity("REMAT_POLICY='full'") != plain  # unscanned layers then drop others
     assert identity("BATCH_SIZE=2") != plain

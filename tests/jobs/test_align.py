@@ -58,6 +58,20 @@ def test_replayed_losses_are_those_of_the_online_run(study, replay):
     assert len({row["loss"] for row in online}) > 6  # it did learn, or there were nothing to see
 
 
+def test_online_runs_estimate_their_kl_and_offline_runs_have_a_log_ratio(study, replay):
+    """Of the same responses it is the same number; before the first update there is none."""
+    online, replayed = toy.metrics(study.seed / toy.ONLINE), toy.metrics(replay)
+    kl, log_ratio = ([row[name] for row in rows] for name, rows in
+                     (("kl", online), ("log_ratio", replayed)))  # fmt: skip
+    np.testing.assert_allclose(log_ratio, kl, rtol=1e-4, atol=1e-5)
+    assert kl[0] == pytest.approx(0, abs=1e-4) and max(map(abs, kl)) > 0.1
+    assert not any("log_ratio" in row for row in online) and not any(
+        "kl" in row for row in replayed
+    )
+    times = [row["wall_time"] for row in online]
+    assert times == sorted(times)
+
+
 def test_replayed_parameters_are_those_of_the_online_run(study, replay):
     for step in toy.SAVED_STEPS:
         toy.assert_same_checkpoint(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin
+from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin, mean_log_ratio
 
 # Chosen, rejected, and the same under the reference: nats a response. h is 3, -1.5, 0 and 12.
 SCORES = np.array(
@@ -107,3 +107,16 @@ def test_losses_stay_finite_far_out():
     for loss in AlignmentLoss:
         losses, gradient = evaluate(loss, 1.0, scores)
         assert np.isfinite(losses).all() and np.isfinite(gradient).all(), loss
+
+
+def test_the_mean_log_ratio_estimates_kl_from_samples_of_the_policy():
+    """Two responses are all that there are: the samples have them as often as the policy does."""
+    policy, reference = np.log([0.75, 0.25]), np.log([0.5, 0.5])
+    sampled = np.array([[0, 1], [0, 0]])  # as [B, 2]
+    kl = np.sum(np.exp(policy) * (policy - reference))
+    found = mean_log_ratio(
+        jnp.float32(policy)[sampled],
+        jnp.float32(reference)[sampled],
+    )
+    np.testing.assert_allclose(found, kl, rtol=1e-6)
+    np.testing.assert_array_equal(mean_log_ratio(*[jnp.float32(policy)[sampled]] * 2), 0.0)

@@ -20,6 +20,10 @@ SETTINGS = [
 ]
 
 
+def test_only_untempered_and_untruncated_samples_are_the_policy_s_own():
+    assert [SamplingMethod(**one).is_policys_own for one in SETTINGS] == [True] + [False] * 7
+
+
 @pytest.fixture(scope="module")
 def logits():
     logits = np.random.default_rng(0).normal(size=(20, 2, 9)).astype(np.float32) * 2

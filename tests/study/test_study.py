@@ -111,11 +111,39 @@ def test_the_study_prints_its_gates_and_where_the_results_are(study):
 
 def test_again_skips_everything_and_changes_nothing(study):
     assert toy.results(study.directory) == study.before_second
-    assert study.first.count(" s\n") == study.second.count(" s\n") == 16
+    assert study.first.count(" s (") == study.second.count(": finished before (") == 16
+    assert " (7 of 16, " in study.first
     for run in study.seed.iterdir():
         if (run / "metrics.jsonl").exists():
             steps = [row["step"] for row in toy.metrics(run)]
             assert steps == sorted(set(steps))
+
+
+def warnings(directory):
+    """Those of all runs, in the study's order."""
+    return [
+        json.loads(line) for line in (directory / "all_warnings.jsonl").read_text().splitlines()
+    ]
+
+
+def test_runs_warn_of_what_is_broken_and_the_study_gathers_it(study):
+    found = warnings(study.directory)
+    kinds = {(warning["stage"].removeprefix("seed_0/"), warning["kind"]) for warning in found}
+    assert len(kinds) == len(found)
+    for run in ("sft", toy.ONLINE, toy.OFFLINE):
+        assert {(f"rows/{run}", "kl_prompts"), (f"rows/{run}", "win_rate_prompts")} <= kinds
+    # Six steps from random parameters: they prefer whatever stands first.
+    assert {("golden", "order_disagreement"), ("golden", "validation_accuracy_low")} <= kinds
+    for warning in found:
+        (line,) = (line for line in study.first.splitlines() if told(warning) in line)
+        assert line.startswith(f"  {warning['stage']}: warning: ")
+    assert ": warning: " not in study.second
+    assert f"warnings: {len(found)} in " in study.second
+
+
+def told(warning):
+    """How a line about it goes on after the stage."""
+    return f"{warning['stage']}: warning: {warning['message']}"
 
 
 # Where the study is killed, one after another in the same directory; the exit code; workers.
@@ -145,6 +173,10 @@ def killed_study(study, tmp_path_factory):
 
 def test_rows_are_those_of_an_uninterrupted_study(study, killed_study):
     assert toy.results(killed_study) == toy.results(study.directory)
+
+
+def test_warnings_are_those_of_an_uninterrupted_study(study, killed_study):
+    assert warnings(killed_study) == warnings(study.directory)
 
 
 def test_checkpoints_are_those_of_an_uninterrupted_study(study, killed_study):
