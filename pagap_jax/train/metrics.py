@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,10 +24,14 @@ class MetricsLog:
     Values stay on the device until `write`, so that steps are dispatched without waiting.
     """
 
-    def __init__(self, path: epath.Path, start_step: int):
-        """Opens the log and forgets rows after `start_step`: those steps will be made again."""
+    def __init__(self, path: epath.Path, start_step: int, pending: Mapping[str, Any] | None = None):
+        """Opens the log and forgets rows after `start_step`: those steps will be made again.
+
+        Args:
+            pending: of the steps until then; what `pending` gave.
+        """
         self._path = path
-        self._pending: list[dict[str, jax.Array]] = []
+        self._pending: list[dict[str, Any]] = _steps(pending or {})
         self._since = time.monotonic()
         if not is_first():
             return
@@ -37,6 +43,23 @@ class MetricsLog:
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         self._pending.append(metrics)
+
+    def pending(self, step: int) -> dict[str, Any]:
+        """Each metric of the steps since the last row, as JSON takes it; {} right behind a row.
+
+        Raises:
+            NotANumberError: as `write` does, which then writes the row.
+        """
+        self._pending = jax.device_get(self._pending)
+        if any(_not_finite(metrics) for metrics in self._pending):
+            self.write(step)
+        return {
+            name: {
+                "dtype": str(np.asarray(value).dtype),
+                "values": [np.asarray(metrics[name]).item() for metrics in self._pending],
+            }
+            for name, value in (self._pending[0] if self._pending else {}).items()
+        }
 
     def write(self, step: int) -> dict[str, float]:
         """Writes the means over the steps since the last call; `step` is the last of them.
@@ -60,10 +83,20 @@ class MetricsLog:
             with self._path.open("a") as file:
                 file.write(line + "\n")
         for offset, metrics in enumerate(fetched):
-            bad = [k for k in STOPPING if not math.isfinite(metrics.get(k, 0.0))]
-            if bad:
+            if bad := _not_finite(metrics):
                 raise NotANumberError(
                     f"{bad[0]} is {metrics[bad[0]]} at step {first + offset}: stopped;"
                     f" the checkpoints before it are kept, the metrics are in {self._path}"
                 )
         return row
+
+
+def _not_finite(metrics: Mapping[str, Any]) -> list[str]:
+    return [name for name in STOPPING if not math.isfinite(metrics.get(name, 0.0))]
+
+
+def _steps(pending: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics of each step from what `MetricsLog.pending` gave."""
+    columns = {name: np.array(of["values"], of["dtype"]) for name, of in pending.items()}
+    number = len(next(iter(columns.values()), ()))
+    return [{name: column[i] for name, column in columns.items()} for i in range(number)]
