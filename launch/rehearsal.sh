@@ -13,6 +13,9 @@
 # PAGAP=PROGRAM runs another pagap than the one on PATH or in .venv.
 set -euo pipefail
 
+# A shell's background job ignores Ctrl-C from its start, and can't trap it: again, heeding it.
+[[ $(trap -p INT) != "trap -- ''"* ]] || exec env --default-signal=INT "$0" "$@"
+
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; }
 refuse() {
   echo "rehearsal: $*" >&2

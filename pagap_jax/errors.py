@@ -39,3 +39,9 @@ class RetryError(PagapError):
 
 class StoppedError(RetryError):
     """Asked to stop (SIGTERM): the machine is about to be taken away."""
+
+
+class InterruptError(StoppedError):
+    """Asked to stop by Ctrl-C (SIGINT): nobody is to start it again unasked."""
+
+    exit_code = 130

@@ -1,11 +1,14 @@
 """This process among those of one launch: one a host on a pod, or several on one machine."""
 
+import ctypes
 import hashlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 
+from pagap_jax import stopping
 from pagap_jax.errors import ConfigError, PagapError, RetryError
 from pagap_jax.roll_call import meet
 
@@ -22,8 +25,10 @@ END_WITHIN = 86_400
 LOST = ("UNKNOWN", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
 ABORTED = 134  # as JAX itself ends a process whose peers are lost
 FAREWELL = 5  # seconds that the first process lets the others report before JAX aborts them
+PATIENCE = 20.0  # seconds until all look whether to stop; a compilation together may take longer
 
 _index, _count = 0, 1
+_looks = 0  # of this process, as many as of all others
 
 
 def join_processes() -> None:
@@ -60,6 +65,22 @@ def join_processes() -> None:
             f" {str(error).splitlines()[0]}"
         ) from error
     _index, _count = index, count
+    _share_requests_to_stop()
+
+
+def _share_requests_to_stop() -> None:
+    """Takes SIGTERM back from JAX, and hands it on to JAX's handler, which tells the others.
+
+    That one is in C and sets a flag. Left alone it would be the only one to hear of the signal,
+    and would say nothing on the console. Ctrl-C is handed on as well.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    of_jax = libc.signal(signal.SIGTERM, None)  # the handler until now; the default for a moment
+    stopping.handle_again()
+    if of_jax:
+        tell_others = ctypes.CFUNCTYPE(None, ctypes.c_int)(of_jax)
+        stopping.share(lambda: tell_others(signal.SIGTERM), end_early, PATIENCE)
 
 
 def exit_code_of(error: Exception) -> int:
@@ -170,13 +191,16 @@ def are_several() -> bool:
     return _count > 1
 
 
-def all_asked_to_stop(step: int) -> bool:
-    """Whether one of several processes got SIGTERM, as all of them agree on at the same step.
+def asked_to_stop() -> bool:
+    """Whether work is to stop here: SIGTERM or Ctrl-C came, to this or to another process.
 
-    JAX passes the signal on. A process that is alone hears of it itself.
+    All processes stop at the same look, so each has to look as often as the others. JAX passes the
+    request on in the background: a look costs next to nothing.
     """
+    global _looks
     if _count == 1:
-        return False
+        return stopping.is_requested()
     from jax.experimental import multihost_utils
 
-    return multihost_utils.reached_preemption_sync_point(step)
+    _looks += 1
+    return multihost_utils.reached_preemption_sync_point(_looks)

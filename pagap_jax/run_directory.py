@@ -1,6 +1,7 @@
 """The folder of one job: who made it, from what, and whether it is finished.
 
-MODEL_DIR/run.json        job, fingerprint of its configuration, parents; written when it starts
+MODEL_DIR/run.json        job, fingerprint of its configuration, parents; written when it starts; of
+                          a run that was extended the earlier fingerprints and numbers of steps
 MODEL_DIR/result.json     what it measured; written last, so it exists only when all else does
 MODEL_DIR/metrics.jsonl   a row each few steps      MODEL_DIR/checkpoints/STEP   Orbax
 """
@@ -17,6 +18,13 @@ from typing import Any
 from etils import epath
 
 from pagap_jax.errors import ConfigError, RetryError
+from pagap_jax.extension import (
+    CHECKPOINTS,
+    extends,
+    fingerprint_at,
+    history_with,
+    values_by_name,
+)
 from pagap_jax.files import located, write_atomically
 from pagap_jax.processes import check_same, first_alone, is_first
 
@@ -67,7 +75,7 @@ class RunDirectory:
 
         Raises:
             ConfigError: the folder holds a run of another configuration, or what no run of ours
-                made, or it can't be written.
+                made, or it can't be written. More training steps alone are no other configuration.
             RetryError: another process of this machine is at it.
         """
         check_same("the configuration", json.dumps(self.identity, sort_keys=True))
@@ -93,7 +101,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> epath.Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def metrics(self) -> epath.Path:
@@ -119,19 +127,27 @@ class RunDirectory:
                     f"{self.path} holds files and no {RUN_FILE}: no run of ours made them."
                     " Give another MODEL_DIR"
                 )
-            if differences:
+            if differences and not extends(self.identity, self._found()):
                 raise ConfigError(
                     f"{self.path} holds another run: {'; '.join(differences)}."
                     " Give another MODEL_DIR, or delete this one"
                 )
         if self._differences() != []:
-            _write_json(self.path / RUN_FILE, self.identity)
+            history = {}
+            if self._made_something():
+                history["history"] = history_with(self._found())
+                print(f"{self.job}: had fewer steps, and is extended, {self.path}", flush=True)
+            (self.path / RESULT_FILE).unlink(missing_ok=True)  # first: a kill leaves what it was
+            _write_json(self.path / RUN_FILE, self.identity | history)
+
+    def _found(self) -> dict[str, Any]:
+        return json.loads((self.path / RUN_FILE).read_text())
 
     def _differences(self) -> list[str] | None:
         """How the run already in this folder differs from this one; None if there is none."""
         if not (self.path / RUN_FILE).exists():
             return None
-        found, now = json.loads((self.path / RUN_FILE).read_text()), self.identity
+        found, now = self._found(), self.identity
         differences = _changed_lines(found["configuration"], now["configuration"])
         if found["job"] != now["job"]:
             differences = [f"job was {found['job']!r}, is now {now['job']!r}"]
@@ -185,12 +201,13 @@ def read_result(path: epath.PathLike) -> dict[str, Any] | None:
 def fingerprint_of(path: epath.PathLike) -> str:
     """The fingerprint of the run that made an artefact; of any other artefact that of its content.
 
-    What is inside of a run has its place added: one of its checkpoints isn't another.
+    What is inside of a run has its place added: one of its checkpoints isn't another. A checkpoint
+    from before a run was extended keeps the fingerprint that it had then.
     """
     if run := _run_around(path):
-        place = epath.Path(path).relative_to(run[0]).as_posix()
-        found = run[1]["fingerprint"]
-        return found if place == "." else f"{found}/{place}"
+        place = epath.Path(path).relative_to(run[0])
+        found = fingerprint_at(place.parts, run[1])
+        return f"{found}/{place.as_posix()}" if place.parts else found
     return _content_fingerprint(located(path))
 
 
@@ -223,7 +240,7 @@ def _run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | Non
 
 def _changed_lines(before: list[str], now: list[str]) -> list[str]:
     """'NAME was VALUE, is now VALUE' for the first few parameters that differ."""
-    was, is_now = (dict(line.partition(" = ")[::2] for line in lines) for lines in (before, now))
+    was, is_now = values_by_name(before), values_by_name(now)
     keys = [key for key in sorted({*was, *is_now}) if was.get(key) != is_now.get(key)]
     lines = [f"{k} was {was.get(k, 'not set')}, is now {is_now.get(k, 'not set')}" for k in keys]
     hidden = len(lines) - SHOWN_DIFFERENCES

@@ -1,7 +1,6 @@
 """Tests of the command line in processes of its own: help, messages, exit codes, quickness."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,11 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 @gin.configurable
 def toy_failing_job(kind: str = "none") -> None:
     """Ends in the way that is asked for."""
-    if kind == "interrupt":
-        raise KeyboardInterrupt
-    if kind == "sigterm":
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)  # never to its end
     if kind == "bug":
         raise ZeroDivisionError("a bug")
     if kind == "of_jax":  # whose constructor is in C
@@ -99,7 +93,8 @@ def test_the_help_of_a_job_shows_the_header_of_its_gin_file(tmp_path, monkeypatc
         ("GateError", 2),
         ("NotANumberError", 3),
         ("RetryError", 42),
-        ("interrupt", 130),
+        ("StoppedError", 42),
+        ("InterruptError", 130),
     ],
 )
 @pytest.mark.usefixtures("_toy")
@@ -107,13 +102,6 @@ def test_each_error_has_its_exit_code_and_one_line(kind, exit_code, capsys):
     assert main.main(["toy", f"--gin.toy_failing_job.kind='{kind}'"]) == exit_code
     if kind.endswith("Error"):
         assert capsys.readouterr().err == "pagap toy: what happened\n"
-
-
-@pytest.mark.usefixtures("_toy")
-def test_a_job_that_is_asked_to_stop_is_worth_a_retry(capsys):
-    """Wherever it is; a training loop saves first (tests/jobs/test_align.py)."""
-    assert main.main(["toy", "--gin.toy_failing_job.kind='sigterm'"]) == 42
-    assert capsys.readouterr().err.startswith("pagap toy: asked to stop; the same command goes on")
 
 
 @pytest.mark.usefixtures("_toy")

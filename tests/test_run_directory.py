@@ -179,3 +179,44 @@ def test_what_a_run_made_is_of_a_kind(tmp_path):
             require_job(path, "a preference model", "preference_model")
     require_job(tmp_path / "others", "a policy", "sft")
     require_job("package:tickets_t5_64", "a policy", "sft")
+
+
+def steps(number, rate=1):
+    return f"TrainLoop.train_steps = {number}\nrate = {rate}"
+
+
+def test_more_steps_alone_extend_a_run_and_its_history_says_so(tmp_path):
+    run = begin(tmp_path / "run", "sft", steps(4))
+    run.finish({"step": 4})
+    (run.checkpoints / "4").mkdir(parents=True)
+    first, checkpoint = fingerprint_of(run.path), fingerprint_of(run.checkpoints / "4")
+    child = claim(tmp_path / "child", "align", "rate = 1", policy=run.path)
+    for number in (8, 16):
+        longer = claim(tmp_path / "run", "sft", steps(number))
+        assert longer.result() is None  # it isn't finished any more
+    identity = json.loads((run.path / "run.json").read_text())
+    assert [before["train_steps"] for before in identity["history"]] == [4, 8]
+    assert identity["history"][0]["fingerprint"] == first != fingerprint_of(run.path)
+    # What was made before is what it was; what is made now isn't.
+    assert fingerprint_of(run.checkpoints / "4") == checkpoint == f"{first}/checkpoints/4"
+    assert fingerprint_of(run.checkpoints / "16") == f"{fingerprint_of(run.path)}/checkpoints/16"
+    used = json.loads((child.path / "run.json").read_text())["parents"]["policy"]
+    assert used["fingerprint"] == first
+    (child.path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError, match=f"policy .* was '{first}', is now"):
+        claim(tmp_path / "child", "align", "rate = 1", policy=run.path)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        (steps(2), "TrainLoop.train_steps was 4, is now 2"),
+        (steps(8, rate=2), "TrainLoop.train_steps was 4, is now 8; rate was 1, is now 2"),
+    ],
+)
+def test_fewer_steps_or_another_schedule_are_another_run(configuration, message, tmp_path):
+    begin(tmp_path, "sft", steps(4)).finish({"step": 4})
+    before = content(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        claim(tmp_path, "sft", configuration)
+    assert content(tmp_path) == before

@@ -9,7 +9,8 @@ import numpy as np
 from etils import epath
 
 from pagap_jax.align.pairs import PairBatch
-from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
+from pagap_jax.data.reading import read_token_pairs
+from pagap_jax.data.stored import METADATA_FILE, TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
@@ -62,6 +63,7 @@ class StreamRecorder:
         self._pending = []
         if not is_first():  # every process has all of it
             return
+        self._take_back()
         prompts = np.concatenate([self._padded(prompt) for prompt, _ in records])
         pairs = jax.tree.map(lambda *x: np.concatenate(x), *[pairs for _, pairs in records])
         columns = TokenPairs(
@@ -73,13 +75,29 @@ class StreamRecorder:
             probability=pairs.probability,
             step=np.repeat(np.array(steps, np.int32), len(prompts) // len(steps)),
         )
-        name = f"{steps[-1] + 1:08d}"
-        content = io.BytesIO()
-        np.savez(content, **{f.name: getattr(columns, f.name) for f in dataclasses.fields(columns)})
-        write_atomically(self._stream / f"{name}.npz", content.getvalue())
+        self._write(columns)
 
     def _padded(self, prompt: np.ndarray) -> np.ndarray:
         return np.pad(prompt, ((0, 0), (0, self._prompt_length - prompt.shape[1])))
+
+    def _write(self, pairs: TokenPairs) -> epath.Path:
+        path = self._stream / f"{pairs.step.max() + 1:08d}.npz"
+        content = io.BytesIO()
+        np.savez(content, **{f.name: getattr(pairs, f.name) for f in dataclasses.fields(pairs)})
+        write_atomically(path, content.getvalue())
+        return path
+
+    def _take_back(self) -> None:
+        """D_online of a finished run that is extended, as the one file of its stream again."""
+        if not is_complete(self._dataset):
+            return
+        pairs = read_token_pairs(self._dataset, "train")
+        whole = self._write(pairs)
+        for file in self._stream.iterdir():
+            if file != whole:
+                file.unlink()
+        (self._dataset / METADATA_FILE).unlink()
+        self._dataset.rmtree()
 
     def finish(self, vocabulary: Any, report: dict) -> None:
         """Writes the whole stream as a TFDS data set with one split, 'train'.

@@ -20,8 +20,9 @@ usage: pagap JOB --gin_file=PATH [--gin_file=PATH ...] [--gin.NAME=VALUE ...]
   --traceback              shows where an error came from
   --help                   this page, or after JOB: what the job needs
 
-exit codes: 0 done, 2 configuration or data, 3 not a number (compile: too large), 42 stopped or
-worth a retry: the same command goes on from the last checkpoint
+exit codes: 0 done, 2 configuration or data, 3 not a number (compile: too large), 42 stopped by
+SIGTERM or worth a retry, 130 stopped by Ctrl-C. Both save what a job is at, and the same command
+goes on from there; a second Ctrl-C ends at once
 """
 _COMMANDS = """\
 without a gin file:

@@ -74,8 +74,10 @@ class Examination:
         total = len(self.golden_responses)
         return choose_rows(total, self.kl_prompts, self.seed, Purpose.KL_PROMPTS)
 
-    def _over(self, function: Callable, models: tuple, columns: dict, **options: bool) -> Any:
-        return map_batches(function, models, columns, self.mesh, self.batch_size, **options)
+    def _over(
+        self, function: Callable, models: tuple, columns: dict, by_length: bool = True
+    ) -> Any:
+        return map_batches(function, models, columns, self.mesh, self.batch_size, by_length)
 
     def _examine(self, functions: "Functions", params: Any) -> Measured:
         responses, both = self.golden_responses, (params, self.reference)

@@ -32,6 +32,8 @@ from pagap_jax.streams import Purpose, choose_rows
 from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import abstract_params
 
+MEASURED_FOLDER = "measured"  # in a run's that isn't finished
+
 
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,7 @@ def evaluate(
         )
         steps = saved_steps(policy_dir)
         steps = steps[-1:] if last_checkpoint_only else steps
-        measured = measure_checkpoints(policy_dir, steps, abstract, examination)
+        measured = measure_checkpoints(run, policy_dir, steps, abstract, examination)
         by_step = zip(steps, measured, strict=True)
         rows = [row_of(study, policy_dir, step, facts, one) for step, one in by_step]
         known = examination.known()
@@ -164,19 +166,59 @@ def checkpoint_of(policy_dir: str, step: int) -> epath.Path:
     return epath.Path(policy_dir) / "checkpoints" / str(step)
 
 
+@dataclasses.dataclass(frozen=True)
+class KeptMeasures:
+    """What is measured of each step, a file a step: a run that was stopped keeps it."""
+
+    folder: epath.Path
+
+    def read(self, step: int) -> Measured | None:
+        """What was measured of a step before; None where nothing was."""
+        path = self.folder / f"{step}.npz"
+        if not path.exists():
+            return None
+        with path.open("rb") as file, np.load(file) as arrays:
+            outcomes = dict(arrays)
+        return Measured(json.loads(str(outcomes.pop("fields"))), outcomes)
+
+    def write(self, step: int, measured: Measured) -> None:
+        """Keeps what was measured of a step; by the one process that writes."""
+        if not is_first():
+            return
+        content = io.BytesIO()
+        kept: dict[str, Any] = {"fields": np.array(json.dumps(measured.fields))}
+        np.savez(content, **{**kept, **measured.outcomes})
+        write_atomically(self.folder / f"{step}.npz", content.getvalue())
+
+
 def measure_checkpoints(
-    policy_dir: str, steps: Sequence[int], abstract: Any, examination: Examination
+    run: RunDirectory,
+    policy_dir: str,
+    steps: Sequence[int],
+    abstract: Any,
+    examination: Examination,
 ) -> list[Measured]:
     """Every step measured; the next checkpoint is read while one is measured."""
+    kept = KeptMeasures(run.path / MEASURED_FOLDER)
+    found = {step: kept.read(step) for step in steps}
+    missing = [step for step, measured in found.items() if measured is None]
+    if len(missing) < len(steps) and is_first():
+        print(
+            f"evaluate: goes on, {len(steps) - len(missing)} of {len(steps)} steps are measured",
+            flush=True,
+        )
     examine = examination.compiled()
 
     def read(i: int) -> Any:
-        return restore_params(str(checkpoint_of(policy_dir, steps[i])), abstract)
+        return restore_params(str(checkpoint_of(policy_dir, missing[i])), abstract)
 
     # Not read ahead by several processes: reading together they wait for each other, and so would
     # the measuring thread.
-    checkpoints = read if are_several() else Prefetch(read, len(steps))
-    return [examine(checkpoints(i)) for i in range(len(steps))]
+    checkpoints = read if are_several() else Prefetch(read, len(missing))
+    for i, step in enumerate(missing):
+        found[step] = measured = examine(checkpoints(i))
+        kept.write(step, measured)
+    return [measured for measured in found.values() if measured is not None]
 
 
 def row_of(
@@ -226,3 +268,4 @@ def write_rows(
     write_atomically(run.path / "outcomes.npz", content.getvalue())
     text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
     write_atomically(run.path / "rows.jsonl", text.encode())
+    (run.path / MEASURED_FOLDER).rmtree(missing_ok=True)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
 from pagap_jax.jobs.inputs import TrainedJudge, open_pairs
 from pagap_jax.mapping.judging import labelled
+from pagap_jax.mapping.kept import Kept
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
@@ -37,10 +38,11 @@ def relabel(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         golden = judge.compiled(vocabulary, mesh, batch_size)
-        relabelled, result = {}, {}
+        relabelled, result, kept = {}, {}, Kept(run.path / "judged")
         for split in read_metadata(pairs_dir)["splits"]:
             pairs = open_pairs(pairs_dir, split, vocabulary)
-            judged = golden(pairs.prompt, pairs.response_a, pairs.response_b)
+            columns = pairs.prompt, pairs.response_a, pairs.response_b
+            judged = golden(*columns, kept=kept.of(split))
             if is_first():
                 relabelled[split] = labelled(pairs.whole(), judged)
             result[split] = {
@@ -53,6 +55,7 @@ def relabel(
             check_limits(run, {"prompt_truncated": result[split]["prompt_truncated"]})
         if is_first() and not is_complete(run.path):
             write_token_pairs(run.path, relabelled, vocabulary, result)
+        kept.delete()
         return run.finish(result)
 
 

@@ -19,6 +19,7 @@ from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, choose_prompts, open_pairs
 from pagap_jax.mapping.batching import compile_sampler, map_batches
 from pagap_jax.mapping.judging import labelled
+from pagap_jax.mapping.kept import Kept
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
@@ -71,20 +72,25 @@ def sample_pairs(
             "row": np.arange(len(prompts), dtype=np.int32),
         }
         # Two samples of each, so that policies a and b may be the same and their responses differ.
-        a, b = (
-            map_batches(
-                sampler, (restore_params(path, abstract),), columns, mesh, batch_size, False
+        kept = Kept(run.path / "made")
+        policies = {"a": policy_a_path, "b": policy_b_path}
+
+        def sample(side: str) -> np.ndarray:
+            params = restore_params(policies[side], abstract)
+            return map_batches(
+                sampler, (params,), columns, mesh, batch_size, False, kept.of(f"response_{side}")
             )
-            for path in (policy_a_path, policy_b_path)
-        )
+
+        a, b = sample("a"), sample("b")
         golden = judge.compiled(vocabulary, mesh, batch_size)
-        judged = golden(prompts.prompt, a[:, 0], b[:, 1])
+        judged = golden(prompts.prompt, a[:, 0], b[:, 1], kept=kept.of("judged"))
         result = summary(judged.choice)
         for responses in (a[:, 0], b[:, 1]):
             check_limits(run, sample_fields(responses, prompts.prompt_id))
         if is_first() and not is_complete(run.path):
             pairs = unlabelled(prompts.prompt[np.arange(len(prompts))], a[:, 0], b[:, 1])
             write_token_pairs(run.path, {"train": labelled(pairs, judged)}, vocabulary, result)
+        kept.delete()
         return run.finish(result)
 
 

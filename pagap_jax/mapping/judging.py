@@ -12,6 +12,7 @@ from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import NotANumberError
 from pagap_jax.mapping.batching import compile_for, map_batches
+from pagap_jax.mapping.kept import KeptRows
 from pagap_jax.preference_models import Judgement, PreferenceModel
 
 
@@ -37,14 +38,25 @@ class Judge:
     def compiled(cls, model: PreferenceModel, params: Any, mesh: Mesh, batch_size: int) -> "Judge":
         return cls(compile_judge(model, mesh), params, mesh, batch_size)
 
-    def __call__(self, prompt: Column, response_a: Column, response_b: Column) -> Judgement:
+    def __call__(
+        self,
+        prompt: Column,
+        response_a: Column,
+        response_b: Column,
+        kept: KeptRows | None = None,
+    ) -> Judgement:
         """Judges (a, b) of every row in both orders; columns as long as the data, on the host.
+
+        Args:
+            kept: as `map_batches` takes it.
 
         Raises:
             NotANumberError: what it says of a pair is no number.
         """
         columns = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
-        judged = map_batches(self.function, (self.params,), columns, self.mesh, self.batch_size)
+        judged = map_batches(
+            self.function, (self.params,), columns, self.mesh, self.batch_size, kept=kept
+        )
         if (bad := np.flatnonzero(~np.isfinite(judged.log_odds_ab - judged.log_odds_ba))).size:
             raise NotANumberError(
                 f"the preference model's answer is no number for {bad.size} of {len(prompt)} pairs,"

@@ -9,17 +9,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import Queue
+from multiprocessing.queues import Queue, SimpleQueue
 from pathlib import Path
 
+from pagap_jax import stopping
 from pagap_jax.errors import PagapError, RetryError, StoppedError
 from pagap_jax.study.stages import Stage, in_order
 
 RunJob = Callable[[Sequence[str]], object]
-LOOK_EVERY = 1.0  # seconds between two looks whether all workers are alive
+LOOK_EVERY = 0.5  # seconds between two looks whether all workers are alive, and whether to stop
 STOP_WITHIN = 30.0  # seconds that a worker has to save what it's at
+
+_told: SimpleQueue | None = None  # of a worker
 
 
 class Workers:
@@ -34,12 +37,17 @@ class Workers:
         self._study_dir = study_dir
         context = multiprocessing.get_context("spawn")
         cores: Queue = context.Queue()
+        self._told: SimpleQueue = context.SimpleQueue()  # what workers that stopped have saved
         allowed = sorted(os.sched_getaffinity(0))
         for i in range(workers):
             cores.put(allowed[i % len(allowed)])
         self._pool = concurrent.futures.ProcessPoolExecutor(
-            workers, context, initializer=_start_worker, initargs=(cores, str(study_dir))
+            workers,
+            context,
+            initializer=_start_worker,
+            initargs=(cores, self._told, str(study_dir)),
         )
+        self._processes = self._pool._processes  # the pool forgets them where one has died
 
     def run(self, stages: Sequence[Stage], on_finished: Callable[[Stage, float], None]) -> None:
         """Runs all stages; `on_finished` is called in this process with each and its seconds.
@@ -47,18 +55,27 @@ class Workers:
         Raises:
             PagapError: of the first stage that failed; stages under way are ended.
             RetryError: a worker died.
+            StoppedError: asked to stop; says what each stage under way has saved.
         """
+        with stopping.unsaved("the stages under way, to save what they are at"):
+            self._run(stages, on_finished)
+
+    def _run(self, stages: Sequence[Stage], on_finished: Callable[[Stage, float], None]) -> None:
         waiting = in_order(stages)
         finished: set[str] = set()
         running: dict[concurrent.futures.Future, Stage] = {}
         try:
             while waiting or running:
+                if stopping.is_requested():
+                    raise stopping.stopped("asked to stop")
                 ready = [stage for stage in waiting if finished.issuperset(stage.needs)]
                 for stage in ready:
                     waiting.remove(stage)
                     log = self._study_dir / "logs" / f"{stage.name}.log"
                     argv = stage.argv(str(self._study_dir))
-                    running[self._pool.submit(_work, self._run_job, argv, str(log))] = stage
+                    with _signals_kept():
+                        future = self._pool.submit(_work, self._run_job, stage.name, argv, str(log))
+                    running[future] = stage
                 done, _ = concurrent.futures.wait(
                     running, LOOK_EVERY, return_when=concurrent.futures.FIRST_COMPLETED
                 )
@@ -68,8 +85,12 @@ class Workers:
                     stage = running.pop(future)
                     on_finished(stage, self._seconds(future, stage))
                     finished.add(stage.name)
-        except BrokenProcessPool as error:
+        except (BrokenProcessPool, RetryError) as error:
             self._stop()
+            if stopping.is_requested():
+                raise stopping.stopped(self._saved(running.values())) from error
+            if isinstance(error, RetryError):
+                raise
             raise _a_worker_died([stage.name for stage in running.values()]) from error
         except BaseException:
             self._stop()
@@ -79,7 +100,7 @@ class Workers:
 
     def _stop(self) -> None:
         """Ends the workers; one that trains saves first."""
-        processes = list((self._pool._processes or {}).values())
+        processes = list(self._processes.values())
         for process in processes:
             process.terminate()
         deadline = time.monotonic() + STOP_WITHIN
@@ -87,9 +108,21 @@ class Workers:
             process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
 
+    def _saved(self, under_way: Iterable[Stage]) -> str:
+        """What was lost by the stop, which is nothing that a stage could save."""
+        said = {}
+        while not self._told.empty():
+            name, message = self._told.get()
+            said[name] = message
+        begun = {stage.name for stage in under_way if (self._study_dir / stage.name).exists()}
+        others = sorted(begun - said.keys())
+        lines = [f"  {name}: {message}" for name, message in sorted(said.items())]
+        lines += [f"  {name}: goes on from what it had saved before" for name in others]
+        return "\n".join(["asked to stop; the same command goes on", *lines])
+
     def _check_alive(self, stages: Sequence[str]) -> None:
         """The pool itself doesn't notice the death of a worker that it started while it waited."""
-        workers = list((self._pool._processes or {}).values())
+        workers = list(self._processes.values())
         if not all(worker.is_alive() for worker in workers):
             raise _a_worker_died(stages)
 
@@ -110,13 +143,26 @@ def _a_worker_died(stages: Sequence[str]) -> RetryError:
     )
 
 
-def _start_worker(cores: Queue, study_dir: str) -> None:
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """What starts in the block gets its signals once it watches them: none is lost or fatal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.NAMES)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(cores: Queue, told: SimpleQueue, study_dir: str) -> None:
     """One core, a compilation cache that all workers share, and an end when the study's ends."""
+    global _told
+    _told = told
+    stopping.watch("worker")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.NAMES)
     os.sched_setaffinity(0, {cores.get()})
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(study_dir) / ".compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(RetryError.exit_code))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -127,13 +173,17 @@ def _end_with_parent() -> None:
     os._exit(1)  # a job that nobody waits for must not go on writing
 
 
-def _work(run_job: RunJob, argv: Sequence[str], log: str) -> float:
+def _work(run_job: RunJob, stage: str, argv: Sequence[str], log: str) -> float:
     start = time.monotonic()
+    if stopping.is_requested():  # what is queued isn't begun
+        raise stopping.stopped("asked to stop")
     try:
         with _output_to(Path(log)):
             run_job(argv)
-    except StoppedError:  # saved; what else is queued isn't to be begun
-        os._exit(RetryError.exit_code)
+    except StoppedError as error:
+        assert _told is not None
+        _told.put((stage, str(error)))
+        raise
     if "jax" in sys.modules:  # else what a job compiled and held stays for the worker's life
         sys.modules["jax"].clear_caches()
         gc.collect()

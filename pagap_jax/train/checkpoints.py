@@ -1,6 +1,7 @@
 """A run's checkpoints: the whole state, saved and restored by Orbax."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,20 +36,31 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             epath.Path(directory).resolve(),
             options=ocp.CheckpointManagerOptions(create=True),
-            item_names=("params", "optimizer"),
+            item_names=("params", "optimizer", "metrics"),
         )
 
-    def save(self, state: TrainState, step: int) -> None:
-        """Starts saving; returns once the arrays are copied off the devices."""
+    def save(self, state: TrainState, step: int, pending: dict[str, Any] | None = None) -> None:
+        """Starts saving; returns once the arrays are copied off the devices.
+
+        Args:
+            pending: metrics of steps that no row holds yet, as JSON takes them.
+        """
         self._manager.wait_until_finished()
         self._delete_surplus()
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
-            ),
-        )
+        items: dict[str, Any] = {
+            "params": ocp.args.StandardSave(state.params),
+            "optimizer": ocp.args.StandardSave({"opt_state": state.opt_state}),
+        }
+        if pending:
+            items["metrics"] = ocp.args.JsonSave(pending)
+        self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def pending(self, step: int | None) -> dict[str, Any]:
+        """What `save` was given beside the state."""
+        if step is None or not (self._manager.directory / str(step) / "metrics").exists():
+            return {}
+        found = self._manager.restore(step, args=ocp.args.Composite(metrics=ocp.args.JsonRestore()))
+        return found.metrics
 
     def latest(self) -> int | None:
         """The last committed step."""
@@ -72,8 +84,12 @@ class Checkpoints:
         return self._best_of(sorted(self._manager.all_steps()))
 
     def end_with(self, step: int) -> None:
-        """Deletes what is later than a step, which is then the run's last one."""
+        """Deletes what is later than a step, which is then the run's last one.
+
+        What doesn't stay beside the later ones goes first: also where they were closed in between.
+        """
         self._manager.wait_until_finished()
+        self._delete_surplus()
         for later in self._manager.all_steps():
             if later > step:
                 self._manager.delete(later)

@@ -2,16 +2,15 @@
 
 import contextlib
 import dataclasses
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gin
 import jax
 
+from pagap_jax import stopping
 from pagap_jax.errors import ConfigError, StoppedError
-from pagap_jax.processes import all_asked_to_stop, are_several, is_first
+from pagap_jax.processes import asked_to_stop, is_first
 from pagap_jax.progress import TrainingProgress
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
@@ -20,6 +19,7 @@ from pagap_jax.train.metrics import MetricsLog
 from pagap_jax.train.state import TrainState
 from pagap_jax.train.writers import Destination, check_installed, open_writers
 
+UNSAVED = "the step under way, to save it"
 # (state, step) -> (state, metrics, record): `record` is what a recorder is given of the step.
 StepFunction = Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array], Any]]
 
@@ -41,6 +41,8 @@ class Validator(Protocol):
 
     def resume(self, step: int) -> None: ...
 
+    def lacks(self, step: int) -> bool: ...
+
     def after(self, step: int, params: Any) -> bool: ...
 
     def has_ended(self) -> bool: ...
@@ -57,7 +59,9 @@ class TrainLoop:
         train_steps: updates in all; with a validator the most there may be.
         checkpoint_period: saves each so many steps; 0 only where `checkpoint_steps` says.
         checkpoint_steps: further steps to save at; the last step always is.
-        max_to_keep: the newest checkpoints to keep; None keeps all.
+        max_to_keep: the newest of these checkpoints to keep; None keeps all.
+        save_period: saves also each so many steps, only to go on from if the run is killed: such a
+            checkpoint goes as soon as a later one is whole. 0 saves none.
         metrics_period: steps that one row of metrics averages.
         metrics: where rows go beside metrics.jsonl; it changes nothing of the run.
     """
@@ -66,6 +70,7 @@ class TrainLoop:
     checkpoint_period: int = 0
     checkpoint_steps: tuple[int, ...] = ()
     max_to_keep: int | None = None
+    save_period: int = 0
     metrics_period: int = 20
     metrics: tuple[Destination, ...] = ("jsonl",)
 
@@ -93,13 +98,12 @@ class TrainLoop:
 
         Raises:
             NotANumberError: the loss or its gradient stopped being a number.
-            StoppedError: asked to stop (SIGTERM); a checkpoint of the step was saved.
+            StoppedError: asked to stop; a checkpoint of the step was saved.
         """
         best_of = validator.best_of if validator else lambda steps: None
         checkpoints = Checkpoints(run.checkpoints, self._saves_at, self.max_to_keep, best_of)
-        # Closing waits for a save under way, also where a step fails (it was a good one), and a
-        # second request to stop doesn't end the wait.
-        with stop_requests() as stop, contextlib.closing(checkpoints):
+        # Closing waits for a save under way, also where a step fails (it was a good one).
+        with contextlib.ExitStack() as until_saved, contextlib.closing(checkpoints):
             start = checkpoints.latest()
             if validator and self._had_ended(start, validator):
                 return _best_state(checkpoints, None, abstract)
@@ -112,7 +116,9 @@ class TrainLoop:
                 validator.resume(first)
             if first and is_first():
                 print(f"{run.job}: goes on from step {first} of {self.train_steps}", flush=True)
-            hooks = Hooks(checkpoints, recorder, validator, stop)
+            writers = open_writers(self.metrics, run)
+            log = MetricsLog(run.metrics, first, checkpoints.pending(start), writers)
+            hooks = Hooks(checkpoints, recorder, validator, log, until_saved)
             state = self._run_from(first, run, state, step_function, hooks)
             return _best_state(checkpoints, state, abstract)
 
@@ -122,6 +128,8 @@ class TrainLoop:
         Then nobody goes on from the latest one: its deletion may have been cut short.
         """
         if latest is None or validator.best_of(range(latest + 1)) is None:
+            return False
+        if validator.lacks(latest):
             return False
         return validator.has_ended() or latest >= self.train_steps
 
@@ -133,26 +141,33 @@ class TrainLoop:
         step_function: StepFunction,
         hooks: "Hooks",
     ) -> TrainState:
-        log = MetricsLog(run.metrics, start, open_writers(self.metrics, run))
         progress = TrainingProgress(run.job, start, self.train_steps)
-        with contextlib.closing(log), progress:
+        with contextlib.closing(hooks.log), progress:
+            if start and hooks.lacks_validation(start):  # stopped while it was validated
+                hooks.save(state, start, False)
             for step in range(start, self.train_steps):
                 if hooks.has_ended():
                     break
                 state, metrics, record = step_function(state, step)
-                log.add(metrics)
+                if step == start:  # from here on there is something to lose
+                    hooks.until_saved.enter_context(stopping.unsaved(UNSAVED))
+                hooks.log.add(metrics)
                 hooks.record(step, record)
                 done = step + 1
-                asked = hooks.stop.is_set() or all_asked_to_stop(done)
-                stopping = asked and done < self.train_steps
-                save = self._saves_at(done) or stopping
-                if save or done % self.metrics_period == 0:
-                    row = log.write(done)
+                is_planned = self._saves_at(done)
+                if is_planned or done % self.metrics_period == 0:
+                    row = hooks.log.write(done)
                     progress.show(done, row)
                     check_limits(run, row, done)
-                hooks.save(state, done, save)
-                if stopping:
-                    raise StoppedError(
+                stopping_here = asked_to_stop() and done < self.train_steps
+                try:
+                    if not stopping_here:
+                        hooks.save(state, done, is_planned or self._saves_between(done))
+                except StoppedError:  # between two batches of the validation
+                    stopping_here = True
+                if stopping_here:
+                    hooks.save_at_once(state, done)
+                    raise stopping.stopped(
                         f"{run.path}: asked to stop; saved step {done}, from which the same command"
                         " goes on"
                     )
@@ -161,6 +176,9 @@ class TrainLoop:
     def _saves_at(self, step: int) -> bool:
         periodic = self.checkpoint_period and step % self.checkpoint_period == 0
         return bool(periodic) or step in self.checkpoint_steps or step == self.train_steps
+
+    def _saves_between(self, step: int) -> bool:
+        return bool(self.save_period) and step % self.save_period == 0
 
 
 def _best_state(
@@ -188,7 +206,8 @@ class Hooks:
     checkpoints: Checkpoints
     recorder: Recorder | None
     validator: Validator | None
-    stop: threading.Event
+    log: MetricsLog
+    until_saved: contextlib.ExitStack
 
     def record(self, step: int, record: Any) -> None:
         """Hands over what a step put out."""
@@ -196,29 +215,27 @@ class Hooks:
             self.recorder.add(step, record)
 
     def save(self, state: TrainState, step: int, is_time: bool) -> None:
-        """Saves where it is time to, or where these parameters are the best so far."""
+        """Saves where it is time to, or where these parameters are the best so far.
+
+        Raises:
+            StoppedError: while they were validated; nothing was saved.
+        """
         is_best = self.validator is not None and self.validator.after(step, state.params)
-        if not (is_time or is_best):
+        if is_time or is_best:
+            self.save_at_once(state, step)
+
+    def save_at_once(self, state: TrainState, step: int) -> None:
+        """Saves if this step isn't yet."""
+        if self.checkpoints.latest() == step:
             return
         if self.recorder:
             self.recorder.flush()  # before the checkpoint that counts on it
-        self.checkpoints.save(state, step)
+        self.checkpoints.save(state, step, self.log.pending(step))
+
+    def lacks_validation(self, step: int) -> bool:
+        """Whether the run was stopped before the validation of this step had ended."""
+        return self.validator is not None and self.validator.lacks(step)
 
     def has_ended(self) -> bool:
         """Whether training ends before its last step."""
         return self.validator is not None and self.validator.has_ended()
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets: the machine is about to be taken away."""
-    event = threading.Event()
-    # Signals reach the main thread; and of several processes' JAX handles them for all.
-    if threading.current_thread() is not threading.main_thread() or are_several():
-        yield event
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -27,15 +27,23 @@ class MetricsLog:
     Values stay on the device until `write`, so that steps are dispatched without waiting.
     """
 
-    def __init__(self, path: epath.Path, start_step: int, writers: Sequence[MetricWriter] = ()):
+    def __init__(
+        self,
+        path: epath.Path,
+        start_step: int,
+        pending: Mapping[str, Any] | None = None,
+        writers: Sequence[MetricWriter] = (),
+    ):
         """Opens the log and forgets rows after `start_step`: those steps will be made again.
 
         Args:
+            pending: of the steps until then; what `pending` gave.
             writers: are given all rows, those that were kept as well; in the first process alone.
         """
         self._path = path
         self._writers = writers
-        self._pending: list[dict[str, jax.Array]] = []
+        self._pending: list[dict[str, Any]] = _steps(pending or {})
+        self._not_timed = len(self._pending)  # steps of an earlier process
         self._since = time.monotonic()
         if not is_first():
             return
@@ -49,6 +57,23 @@ class MetricsLog:
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         self._pending.append(metrics)
+
+    def pending(self, step: int) -> dict[str, Any]:
+        """Each metric of the steps since the last row, as JSON takes it; {} right behind a row.
+
+        Raises:
+            NotANumberError: as `write` does, which then writes the row.
+        """
+        self._pending = jax.device_get(self._pending)
+        if any(_not_finite(metrics) for metrics in self._pending):
+            self.write(step)
+        return {
+            name: {
+                "dtype": str(np.asarray(value).dtype),
+                "values": [np.asarray(metrics[name]).item() for metrics in self._pending],
+            }
+            for name, value in (self._pending[0] if self._pending else {}).items()
+        }
 
     def write(self, step: int) -> dict[str, float]:
         """Writes the means over the steps since the last call; `step` is the last of them.
@@ -64,10 +89,11 @@ class MetricsLog:
         self._pending = []
         now = time.monotonic()
         row = {key: float(np.mean([m[key] for m in fetched])) for key in fetched[0]}
+        timed = len(fetched) - self._not_timed
         for name in COUNTS:
             if name in row:
-                row[f"{name}_per_second"] = row.pop(name) * len(fetched) / (now - self._since)
-        self._since = now
+                row[f"{name}_per_second"] = row.pop(name) * timed / (now - self._since)
+        self._since, self._not_timed = now, 0
         finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
         if is_first():
             on_disk = {"step": step, "wall_time": time.time(), **finite}
@@ -75,8 +101,7 @@ class MetricsLog:
                 file.write(json.dumps(on_disk) + "\n")
             self._hand_on(on_disk)
         for offset, metrics in enumerate(fetched):
-            bad = [k for k in STOPPING if not math.isfinite(metrics.get(k, 0.0))]
-            if bad:
+            if bad := _not_finite(metrics):
                 raise NotANumberError(
                     f"{bad[0]} is {metrics[bad[0]]} at step {first + offset}: stopped;"
                     f" the checkpoints before it are kept, the metrics are in {self._path}"
@@ -93,3 +118,14 @@ class MetricsLog:
         known = {k: v for k, v in row.items() if v is not None and k not in ("step", "wall_time")}
         for writer in self._writers:
             writer.write_scalars(row["step"], known)
+
+
+def _not_finite(metrics: Mapping[str, Any]) -> list[str]:
+    return [name for name in STOPPING if not math.isfinite(metrics.get(name, 0.0))]
+
+
+def _steps(pending: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics of each step from what `MetricsLog.pending` gave."""
+    columns = {name: np.array(of["values"], of["dtype"]) for name, of in pending.items()}
+    number = len(next(iter(columns.values()), ()))
+    return [{name: column[i] for name, column in columns.items()} for i in range(number)]

@@ -61,6 +61,11 @@ class Validation:
         self.rows = [row for row in self.rows if row["step"] <= step]
         self._write()
 
+    def lacks(self, step: int) -> bool:
+        """Whether `step` is to be validated and wasn't: it was saved while it should have been."""
+        due = bool(self._plateau.period) and step > 0 and step % self._plateau.period == 0
+        return due and all(row["step"] != step for row in self.rows)
+
     def after(self, step: int, params: Any) -> bool:
         """Validates where it is time to; whether these parameters are the best so far."""
         if not self._plateau.period or step % self._plateau.period:

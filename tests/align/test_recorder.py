@@ -115,6 +115,20 @@ def test_killed_while_it_finishes(recorder, tmp_path):
     assert_complete(again)
 
 
+@pytest.mark.parametrize("left", [(), (2, 4), (4,)], ids=["finished", "killed", "half removed"])
+def test_a_finished_run_that_is_extended(left, recorder, tmp_path):
+    """D_online becomes a stream again, whatever is left of the stream that made it."""
+    record(recorder, 0, 4, flush_at=(2, 4))
+    shutil.copytree(recorder._stream, tmp_path / "kept")
+    recorder.finish(LetterVocabulary(), REPORT)
+    for step in left:
+        recorder._stream.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "kept" / f"{step:08d}.npz", recorder._stream)
+    again = StreamRecorder(recorder._stream.parent, PROMPT_LENGTH)
+    record(again, 4, STEPS, flush_at=(STEPS,))
+    assert_complete(again)
+
+
 def test_a_gap_is_an_error(recorder):
     record(recorder, 0, STEPS, flush_at=(2, 4, STEPS))
     (recorder._stream / "00000004.npz").unlink()

@@ -10,8 +10,8 @@ import pytest
 
 REHEARSAL = Path(__file__).resolve().parents[2] / "launch" / "rehearsal.sh"
 
-# A shell's background jobs ignore SIGINT, and what they start as well: tests may run in one.
-HEEDING_INTERRUPTS = ("env", "--default-signal=INT")
+# As a shell starts its background jobs, and as tests in one are started.
+IGNORING_INTERRUPTS = ("env", "--ignore-signal=INT")
 
 # Arguments: how each process ends, 'CODE' or 'wait' (for SIGTERM) or 'deaf' (to it).
 PROGRAM = """\
@@ -43,7 +43,7 @@ def start(tmp_path):
 
     def begin(*arguments: str, **more: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [*HEEDING_INTERRUPTS, REHEARSAL, *arguments], cwd=tmp_path, env={**variables, **more},
+            [*IGNORING_INTERRUPTS, REHEARSAL, *arguments], cwd=tmp_path, env={**variables, **more},
             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

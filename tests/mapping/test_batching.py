@@ -1,20 +1,27 @@
 """Batches by length: the same results, in the order of the rows."""
 
+import functools
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from pagap_jax.data.reading import open_token_pairs
 from pagap_jax.data.stored import TokenPairs, write_token_pairs
 from pagap_jax.data.vocabulary import byte_vocabulary
-from pagap_jax.errors import NotANumberError
+from pagap_jax.errors import NotANumberError, StoppedError
 from pagap_jax.jobs.preference_model import validate
 from pagap_jax.mapping.batching import compile_for, map_batches, order_by_length
 from pagap_jax.mapping.judging import Judge
+from pagap_jax.mapping.kept import Kept
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.sampling.methods import SamplingMethod
+from tests.fixtures.stops import watched_patiently
 from tests.fixtures.tiny import CONFIG, JUDGE, POLICY, random_params, random_tokens
 
 LENGTHS = np.array([300, 5, 140, 512, 128, 7, 260, 9, 400, 30, 129])
@@ -36,6 +43,38 @@ def test_rows_come_back_in_their_order():
         np.testing.assert_array_equal(found["length"], 2 * LENGTHS)
         np.testing.assert_array_equal(found["row"], np.arange(len(PROMPT)))
         assert widths == compiled
+
+
+class Signalling:
+    """A jitted function at whose n-th call SIGTERM comes."""
+
+    def __init__(self, function, number):
+        self.lower, self.function, self.number, self.calls = function.lower, function, number, 0
+
+    def __call__(self, *arguments):
+        self.calls += not isinstance(arguments[-1]["row"], jax.core.Tracer)
+        if self.calls == self.number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.function(*arguments)
+
+
+def test_what_is_done_when_it_is_asked_to_stop_is_kept(tmp_path):
+    mesh, kept = make_mesh(), Kept(epath.Path(tmp_path / "kept"))
+    columns = {"prompt": PROMPT[:, :8], "row": np.arange(11, dtype=np.int32)}
+    jitted = compile_for(
+        lambda batch: (jnp.sum(batch["prompt"], axis=1), {"half": batch["row"] / 2}), 0, mesh
+    )
+    over = functools.partial(map_batches, models=(), columns=columns, mesh=mesh, batch_size=8)
+    expected = over(jitted)
+    with pytest.raises(StoppedError, match="all that was saved is kept"), watched_patiently():
+        over(Signalling(jitted, 1), kept=kept.of("pass"))
+    rest, none = Signalling(jitted, -1), Signalling(jitted, -1)
+    for function, calls in ((rest, 1), (none, 0)):  # at the end all of it is kept
+        found = over(function, kept=kept.of("pass"))
+        assert function.calls == calls
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    kept.delete()
+    assert not (tmp_path / "kept").exists()
 
 
 def test_order_by_length_keeps_rows_of_one_bucket_as_they_were():

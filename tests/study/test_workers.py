@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pagap_jax.errors import DataError, RetryError, StoppedError
+from pagap_jax import stopping
+from pagap_jax.errors import DataError, RetryError
 from pagap_jax.study.stages import Artefact, Stage
 from pagap_jax.study.workers import Workers
-from pagap_jax.train.loop import stop_requests
 
 TIME_LIMIT = 30  # seconds
 
@@ -36,10 +36,11 @@ def toy_job(argv):
         case "wait":
             time.sleep(TIME_LIMIT)
         case "loop":  # a training loop, which saves when it's asked to stop
-            with stop_requests() as stop:
-                stop.wait(TIME_LIMIT)
-            (folder / "ended").write_text("saved")
-            raise StoppedError("saved")
+            with stopping.unsaved("the step under way"):
+                while not stopping.is_requested():
+                    time.sleep(0.01)
+                (folder / "ended").write_text("saved")
+            raise stopping.stopped("saved step 3")
         case "meet":  # another stage has to run at the same time
             deadline = time.monotonic() + TIME_LIMIT
             while len(list(folder.parent.glob("*/began"))) < 2:
@@ -68,10 +69,12 @@ def start(code, tmp_path, *stages):
     script = tmp_path / "script.py"
     script.write_text(code)
     study = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)],
+        # A shell's background job ignores SIGINT, and what it starts as well: this may run in one.
+        ["env", "--default-signal=INT", sys.executable, str(script), str(tmp_path)],
         env=os.environ | {"PYTHONPATH": str(root)},
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + TIME_LIMIT
     while not all((tmp_path / name / "began").exists() for name in stages):
@@ -127,22 +130,45 @@ def test_a_dead_worker_is_worth_a_retry(tmp_path):
     assert not (tmp_path / "slow" / "ended").exists()
 
 
-def test_when_asked_to_stop_workers_save_first(tmp_path):
-    """SIGTERM to the study alone: a loop hears of it, anything else ends where it is."""
+@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
+def test_when_asked_to_stop_workers_save_first(number, tmp_path):
+    """SIGTERM to the study alone, Ctrl-C to all of it: a loop saves, anything else just ends."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from pagap_jax.main import _stop\n"
-        "import signal; signal.signal(signal.SIGTERM, _stop)\n"
+        "from pagap_jax import stopping\n"
         "from tests.study.test_workers import run, stage\n"
         "stages = [stage('loop', act='loop'), stage('slow', act='wait'), stage('next')]\n"
-        "if __name__ == '__main__': run(Path(sys.argv[1]), stages)"
+        "if __name__ == '__main__':\n"
+        "    stopping.watch('study')\n"
+        "    run(Path(sys.argv[1]), stages)"
     )
     study = start(code, tmp_path, "loop", "slow")
-    study.terminate()
+    if number == signal.SIGINT:
+        os.killpg(study.pid, number)
+    else:
+        study.terminate()
     stderr = study.communicate(timeout=TIME_LIMIT)[1]
-    assert "StoppedError: asked to stop" in stderr
+    error = "InterruptError" if number == signal.SIGINT else "StoppedError"
+    assert f"{error}: asked to stop; the same command goes on\n  loop: saved step 3\n" in stderr
+    assert "  slow: goes on from what it had saved before\n" in stderr
+    assert "KeyboardInterrupt" not in stderr
     assert (tmp_path / "loop" / "ended").exists()
     assert not (tmp_path / "slow" / "ended").exists() and not (tmp_path / "next").exists()
+
+
+def test_ctrl_c_while_workers_start_is_kept_for_them(tmp_path):
+    """No worker dies of it with a traceback, however early it came."""
+    code = (
+        "import os, signal, sys, threading; from pathlib import Path\n"
+        "from pagap_jax import stopping\n"
+        "from tests.study.test_workers import run, stage\n"
+        "if __name__ == '__main__':\n"
+        "    stopping.watch('study')\n"
+        "    threading.Timer(0.1, os.killpg, (0, signal.SIGINT)).start()\n"
+        "    run(Path(sys.argv[1]), [stage('slow', act='wait')])"
+    )
+    stderr = start(code, tmp_path).communicate(timeout=TIME_LIMIT)[1]
+    assert "KeyboardInterrupt" not in stderr and "InterruptError: asked to stop" in stderr
 
 
 def test_what_on_finished_raises_ends_the_study(tmp_path):

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pagap_jax.errors import NotANumberError, RetryError
+from pagap_jax.errors import NotANumberError, StoppedError
 from pagap_jax.model.sharding import make_mesh, replicated
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.streams import Purpose
 from pagap_jax.train.checkpoints import Checkpoints
-from pagap_jax.train.loop import TrainLoop, stop_requests
+from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import adam
 from pagap_jax.train.state import abstract_state, init_state
 from pagap_jax.train.step import supervised_step
+from tests.fixtures.stops import watched_patiently
 
 MESH = make_mesh()
 OPTIMIZER = adam()
@@ -146,7 +147,7 @@ def test_a_finished_loop_only_restores(uninterrupted, tmp_path):
 def test_sigterm_saves_at_once_and_leaves_no_trace_in_the_end(uninterrupted, tmp_path):
     whole, expected = uninterrupted
     job = Job(tmp_path)
-    with pytest.raises(RetryError, match="asked to stop; saved step 3"):
+    with pytest.raises(StoppedError, match="asked to stop; saved step 3"), watched_patiently():
         job.train(at(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert job.saved == [2, 3] and job.steps == [0, 1, 2]
     assert_same_state(job.train(), expected)
@@ -159,7 +160,7 @@ def test_a_stop_evicts_no_planned_checkpoint(tmp_path):
     """Nor does a kill between a save and the deletion of what it replaces leave one too many."""
     loop = TrainLoop(6, checkpoint_period=2, max_to_keep=2, metrics_period=1)
     job = Job(tmp_path / "stopped", loop)
-    with pytest.raises(RetryError, match="saved step 5"):
+    with pytest.raises(StoppedError, match="saved step 5"), watched_patiently():
         job.train(at(4, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert job.saved == [2, 4, 5]
     job.train()
@@ -173,15 +174,37 @@ def test_a_stop_evicts_no_planned_checkpoint(tmp_path):
 
 def test_sigterm_in_the_last_step_ends_the_run(uninterrupted, tmp_path):
     job = Job(tmp_path)
-    state = job.train(at(5, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with watched_patiently():
+        state = job.train(at(5, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert_same_state(state, uninterrupted[1])
 
 
-def test_the_former_handler_of_sigterm_is_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_requests() as stop:
-        assert signal.getsignal(signal.SIGTERM) is not before and not stop.is_set()
-    assert signal.getsignal(signal.SIGTERM) is before
+def test_checkpoints_to_go_on_from_leave_no_trace_in_the_end(uninterrupted, tmp_path):
+    """Nor in the rows of metrics, though a row was half full."""
+    _, expected = uninterrupted
+    loop = dataclasses.replace(LOOP, checkpoint_steps=(), save_period=1, metrics_period=4)
+    job = Job(tmp_path / "killed", loop)
+    with pytest.raises(Killed):
+        job.train(at(3, kill))
+    assert job.saved == [3] and job.rows == []
+    job.steps.clear()
+    assert_same_state(job.train(), expected)
+    assert job.steps == [3, 4, 5] and job.saved == [6]
+    one = Job(tmp_path / "one", dataclasses.replace(loop, save_period=0))
+    one.train()
+    assert [row["step"] for row in one.rows] == [4, 6]
+    assert job.rows == one.rows
+
+
+def test_an_extended_run_is_the_longer_run(uninterrupted, tmp_path):
+    longer = dataclasses.replace(LOOP, train_steps=9)
+    job, whole = Job(tmp_path / "extended"), Job(tmp_path / "whole", longer)
+    job.train()
+    job.loop = longer
+    job.steps.clear()
+    assert_same_state(job.train(), whole.train())
+    assert job.steps == [6, 7, 8] and job.saved == whole.saved == [2, 4, 9]
+    assert job.rows == whole.rows
 
 
 def test_what_is_not_a_number_is_never_saved(tmp_path):
@@ -228,9 +251,9 @@ def test_a_recorder_is_on_disk_before_the_checkpoint_that_counts_on_it(tmp_path,
     recorder = Recorder(job)
     save = Checkpoints.save
 
-    def noted(self, state, step):
+    def noted(self, state, step, pending):
         recorder.calls.append(("save", step))
-        save(self, state, step)
+        save(self, state, step, pending)
 
     monkeypatch.setattr(Checkpoints, "save", noted)
     job.train(recorder=recorder)

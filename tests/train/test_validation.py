@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from pagap_jax.errors import ConfigError
+from pagap_jax import stopping
+from pagap_jax.errors import ConfigError, StoppedError
 from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.loop import TrainLoop, Validator
 from pagap_jax.train.validation import Plateau, Validation
@@ -134,6 +135,30 @@ def test_killed_at_any_moment_and_run_again_ends_the_same(whole):
         text = (again / "validation.jsonl").read_text()
         assert [json.loads(line) for line in text.splitlines()] == curve.rows
         shutil.rmtree(again)
+
+
+@pytest.mark.parametrize("number", [1, 4, 8])
+def test_stopped_amid_a_validation_it_is_made_again(number, whole, tmp_path):
+    """The step is saved at once, and what it lacks is caught up with; also at the last step."""
+    patience, job, state, curve, _ = whole
+    if 2 * number > len(job.steps):
+        return
+    stopped = Job(tmp_path, LOOP)
+
+    def measure(params):
+        if stopped.steps[-1] + 1 == 2 * number:
+            raise stopping.stopped("asked to stop")
+        return {"loss": LOSSES[stopped.steps[-1] + 1]}
+
+    file, plateau = stopped.run.path / "validation.jsonl", Plateau(2, None, patience)
+    with pytest.raises(StoppedError, match=f"saved step {2 * number}, from which"):
+        stopped.train(validator=Validation(file, plateau, measure))
+    assert stopped.saved[-1] == 2 * number
+    again = Job(tmp_path, LOOP)
+    again.steps.append(2 * number - 1)  # what `measure` looks at
+    caught_up = Validation(file, plateau, lambda params: {"loss": LOSSES[again.steps[-1] + 1]})
+    assert_same_state(again.train(validator=caught_up), state)
+    assert again.saved == job.saved and caught_up.rows == curve.rows
 
 
 def test_killed_amid_the_deletion_of_what_does_not_stay(whole):

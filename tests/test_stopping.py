@@ -1,0 +1,152 @@
+"""Requests to stop, in processes of their own: none is lost, none waits for what can't look."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pagap_jax import stopping
+from pagap_jax.errors import InterruptError, StoppedError
+from tests.fixtures import toy
+from tests.fixtures.stops import watched_patiently
+
+EXIT_CODES = {signal.SIGTERM: 42, signal.SIGINT: 130}
+TIME_LIMIT = 30  # seconds
+# A process that says 'ready' and then works; `{}` is how.
+PROGRAM = """\
+import gc, sys, time
+from pagap_jax import stopping
+from pagap_jax.errors import StoppedError
+stopping.watch("pagap toy")
+def work():
+{}
+try:
+    work()
+except StoppedError as error:
+    print(f"saved: {{error}}", file=sys.stderr)
+    sys.exit(stopping.over(error.exit_code))
+"""
+LOOKS = """\
+    with stopping.unsaved("the step under way"):
+        print("ready", flush=True)
+        while not stopping.is_requested():
+            time.sleep(0.01)
+        time.sleep(2 * stopping.PATIENCE)  # the save
+        raise stopping.stopped("step 3")
+"""
+BLOCKED = """\
+    print("ready", flush=True)
+    sum(range(1 << 24)) and time.sleep(60)  # as a compilation does, it never looks
+"""
+HOLDS = """\
+    with stopping.unsaved("the step under way"):
+        print("ready", flush=True)
+        time.sleep(60)
+"""
+COLLECTS = """\
+    class Loop: pass
+    gc.callbacks.append(lambda *_: time.sleep(0.001))
+    print("ready", flush=True)
+    while not stopping.is_requested():
+        it = Loop(); it.itself = it
+        gc.collect()
+    raise stopping.stopped("seen")
+"""
+
+
+@pytest.fixture
+def start():
+    """Starts the program, until it is ready; Ctrl-C isn't ignored, though the tests' shell may."""
+    with contextlib.ExitStack() as ended:
+
+        def started(body):
+            process = subprocess.Popen(
+                ["env", "--default-signal=INT", sys.executable, "-c", PROGRAM.format(body)],
+                cwd=toy.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            ended.enter_context(process)
+            ended.callback(process.kill)
+            assert process.stdout.readline() == "ready\n"
+            return process
+
+        yield started
+
+
+def end(process):
+    """The exit code and what it said."""
+    said = process.communicate(timeout=TIME_LIMIT)[1]
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("number", EXIT_CODES)
+def test_what_is_unsaved_is_waited_for(number, start):
+    process = start(LOOKS)
+    process.send_signal(number)
+    said = select.select([process.stderr], [], [], TIME_LIMIT)[0] and process.stderr.readline()
+    assert f"{stopping.NAMES[number]}: waits for the step under way" in said  # before it's saved
+    assert process.poll() is None
+    code, rest = end(process)
+    assert code == EXIT_CODES[number] and rest == "saved: step 3\n"
+
+
+@pytest.mark.parametrize("number", EXIT_CODES)
+def test_what_cannot_look_and_has_nothing_to_save_ends(number, start):
+    process, since = start(BLOCKED), time.monotonic()
+    process.send_signal(number)
+    code, said = end(process)
+    assert code == EXIT_CODES[number] and time.monotonic() - since < TIME_LIMIT
+    assert "stops; there is nothing to save" in said
+    assert said.endswith(
+        "ended where it was, all that was saved is kept: the same command goes on\n"
+    )
+
+
+def test_only_a_second_ctrl_c_ends_at_once(start):
+    """A second SIGTERM is a study's or a cluster's own, while the first one is heeded."""
+    process = start(HOLDS)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        time.sleep(2 * stopping.BOUNCE)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, said = end(process)
+    assert code == 42 and "ended at once" in said  # by the first signal
+
+
+def test_a_signal_in_a_collection_of_garbage_is_heeded(start):
+    process = start(COLLECTS)
+    process.send_signal(signal.SIGINT)
+    assert end(process)[0] == 130
+
+
+def test_a_job_that_is_over_keeps_its_exit_code(start):
+    body = '    print("ready", flush=True)\n    stopping.over(0)\n    time.sleep(60)\n'
+    process = start(body)
+    process.send_signal(signal.SIGTERM)
+    code, said = end(process)
+    assert code == 0 and "is over already" in said
+
+
+def test_an_ignored_ctrl_c_stays_ignored_and_handlers_come_back():
+    before = [signal.getsignal(number) for number in EXIT_CODES]
+    interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with watched_patiently(), stopping.watched():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not before[0]
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stopping.is_requested() and type(stopping.stopped("")) is StoppedError
+        assert not stopping.is_requested()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
+    assert [signal.getsignal(number) for number in EXIT_CODES] == before
+
+
+def test_ctrl_c_is_worth_no_restart():
+    assert issubclass(InterruptError, StoppedError) and InterruptError.exit_code == 130
