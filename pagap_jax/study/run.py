@@ -20,7 +20,7 @@ from pagap_jax.errors import ConfigError
 from pagap_jax.progress import progress_bar
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import locked, read_result
-from pagap_jax.study import report
+from pagap_jax.study import report, stage_times
 from pagap_jax.study.context import (
     STUDY_FILE,
     Context,
@@ -142,6 +142,7 @@ def _run(
     run_job: RunJob, folder: Path, stages: Sequence[Stage], workers: int, bars: Bars
 ) -> list[Gate]:
     gates: list[Gate] = []
+    before = {stage.name for stage in stages if read_result(folder / stage.name) is not None}
     with progress_bar() as progress:
         task = progress.add_task("study", total=len(stages), note="")
 
@@ -149,6 +150,8 @@ def _run(
             progress.advance(task)
             progress.update(task, note=stage.name)
             print(f"{stage.name}: {seconds:.0f} s", flush=True)
+            if stage.name not in before:
+                stage_times.note_stage(folder, stage.name, seconds)
             seed = int(stage.name.split("/")[0].removeprefix("seed_"))
             for gate in check_gates(folder, seed, stage.name, bars):
                 print(f"  {gate.name}: {gate.measured:.4f}, needs {gate.bar}: passed", flush=True)
@@ -206,7 +209,7 @@ def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> N
     write_csv(rows.checkpoints, CheckpointRow, folder / "rows.csv")
     if not rows.stream.empty:
         write_csv(rows.stream, StreamRow, folder / "stream_rows.csv")
-    report.write_report(folder, rows, [context])
+    report.write_report(folder, rows, [context], [folder])
     for finding in report.findings_of(rows.of_task(context.task)):
         if finding.verdict != "not asked":
             print(f"{finding.name}: {in_words(finding)}")
