@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.evaluation.classification import PairScores, classify, log_prob_shift, score_pairs
 from pagap_jax.evaluation.kl import response_kl
+from pagap_jax.evaluation.shown import shown_of
 from pagap_jax.evaluation.win_rate import outcomes_of, select_half
 from pagap_jax.intervals import mean_of, rate_of
 from pagap_jax.mapping.batching import compile_for, compile_sampler, map_batches
@@ -28,10 +29,12 @@ class Measured:
     Attributes:
         fields: those of its row.
         outcomes: what rates and means are made of, prompt by prompt: win and proxy_win [E], kl [K].
+        shown: samples to be read, see `shown.shown_of`.
     """
 
     fields: dict[str, Any]
     outcomes: dict[str, np.ndarray]
+    shown: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Examination:
         columns = {"prompt": prompt, "row": rows}
         samples = self._over(functions.sample, (params,), columns, by_length=False)
         first, second = samples[:, 0], samples[:, 1]
-        judged = (judge(prompt, first, responses.response_a) for judge in (self.golden, self.proxy))
+        judged = [judge(prompt, first, responses.response_a) for judge in (self.golden, self.proxy)]
         win, proxy_win = (outcomes_of(judgement.choice) for judgement in judged)
 
         few = self._kl_rows()
@@ -107,7 +110,8 @@ class Examination:
             **self_classification_fields(own_scores, own_choice, ids[few]),
             **sample_fields(first, ids),
         }
-        return Measured(fields, {"win": win, "proxy_win": proxy_win, "kl": kl})
+        outcomes = {"win": win, "proxy_win": proxy_win, "kl": kl}
+        return Measured(fields, outcomes, shown_of(ids, first, *judged))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Measures every checkpoint of a run: KL, win rate, classification, log-prob shift (§4.1, §5).
 
-In: a policy's run, π_sft, golden responses, D_golden, both preference models. Out: rows.jsonl, and
-outcomes.npz with what their rates are made of, prompt by prompt.
+In: a policy's run, π_sft, golden responses, D_golden, both preference models. Out: rows.jsonl,
+outcomes.npz with what their rates are made of, prompt by prompt, and samples.jsonl with a few of
+the responses as text.
 """
 
 import dataclasses
@@ -15,8 +16,11 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from pagap_jax.data.reading import StoredPairs
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination, Measured
+from pagap_jax.evaluation.kept_measures import KeptMeasures
+from pagap_jax.evaluation.shown import samples_as_rows, shown_texts
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.opening import saved_steps
 from pagap_jax.interop.restoring import restore_params
@@ -137,7 +141,10 @@ def evaluate(
         rows = [row_of(study, policy_dir, step, facts, one) for step, one in by_step]
         known = examination.known()
         write_rows(run, rows, measured, known)
+        write_samples(run, rows, measured, responses, vocabulary)
         warn_of(run, rows, known)
+        if is_first():
+            (run.path / MEASURED_FOLDER).rmtree(missing_ok=True)
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 
@@ -164,31 +171,6 @@ def facts_of(policy_dir: str) -> dict[str, Any]:
 def checkpoint_of(policy_dir: str, step: int) -> epath.Path:
     """The folder of a step."""
     return epath.Path(policy_dir) / "checkpoints" / str(step)
-
-
-@dataclasses.dataclass(frozen=True)
-class KeptMeasures:
-    """What is measured of each step, a file a step: a run that was stopped keeps it."""
-
-    folder: epath.Path
-
-    def read(self, step: int) -> Measured | None:
-        """What was measured of a step before; None where nothing was."""
-        path = self.folder / f"{step}.npz"
-        if not path.exists():
-            return None
-        with path.open("rb") as file, np.load(file) as arrays:
-            outcomes = dict(arrays)
-        return Measured(json.loads(str(outcomes.pop("fields"))), outcomes)
-
-    def write(self, step: int, measured: Measured) -> None:
-        """Keeps what was measured of a step; by the one process that writes."""
-        if not is_first():
-            return
-        content = io.BytesIO()
-        kept: dict[str, Any] = {"fields": np.array(json.dumps(measured.fields))}
-        np.savez(content, **{**kept, **measured.outcomes})
-        write_atomically(self.folder / f"{step}.npz", content.getvalue())
 
 
 def measure_checkpoints(
@@ -268,4 +250,22 @@ def write_rows(
     write_atomically(run.path / "outcomes.npz", content.getvalue())
     text = "".join(json.dumps(row_to_dict(row)) + "\n" for row in rows)
     write_atomically(run.path / "rows.jsonl", text.encode())
-    (run.path / MEASURED_FOLDER).rmtree(missing_ok=True)
+
+
+def write_samples(
+    run: RunDirectory,
+    rows: Sequence[CheckpointRow],
+    measured: Sequence[Measured],
+    golden_responses: StoredPairs,
+    vocabulary: Any,
+) -> None:
+    """A line for each checkpoint and shown prompt, by the one process that writes."""
+    if not is_first():
+        return
+    texts = shown_texts(golden_responses, vocabulary)
+    lines = [
+        json.dumps({"checkpoint": row.checkpoint, "step": row.step, **sample}, ensure_ascii=False)
+        for row, one in zip(rows, measured, strict=True)
+        for sample in samples_as_rows(texts, one.shown, vocabulary)
+    ]
+    write_atomically(run.path / "samples.jsonl", "".join(f"{line}\n" for line in lines).encode())

@@ -53,7 +53,7 @@ def run_command(argv: Sequence[str]) -> int:
     write_csv(rows.checkpoints, CheckpointRow, arguments.out / "rows.csv")
     if not rows.stream.empty:
         write_csv(rows.stream, StreamRow, arguments.out / "stream_rows.csv")
-    write_report(arguments.out, rows, contexts)
+    write_report(arguments.out, rows, contexts, arguments.studies)
     print(f"report: {arguments.out / 'report.html'}")
     return 0
 

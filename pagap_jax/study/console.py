@@ -9,6 +9,7 @@ from pagap_jax.files import write_atomically
 from pagap_jax.progress import progress_bar
 from pagap_jax.run_directory import read_result
 from pagap_jax.run_warnings import read_warnings, told
+from pagap_jax.study.stage_times import note_stage
 from pagap_jax.study.stages import Stage
 
 # All runs' warnings, each with its stage. Not the name of a run's own, which others look for.
@@ -41,7 +42,7 @@ class StageConsole:
         self._bar.stop()
 
     def finished(self, stage: Stage, seconds: float) -> None:
-        """Shows a stage; what an earlier command had finished isn't warned of again."""
+        """Shows and notes a stage; one that an earlier command finished was noted by it."""
         self._done.add(stage.name)
         running = self._running()
         note = f"{len(running)} running"
@@ -50,6 +51,7 @@ class StageConsole:
             f"{stage.name}: {took} ({len(self._done)} of {len(self._stages)}, {note})", flush=True
         )
         if stage.name not in self._before:
+            note_stage(self._folder, stage.name, seconds)
             for warning in read_warnings(self._folder / stage.name):
                 print(f"  {told(stage.name, warning)}", flush=True)
         self._bar.update(self._task, completed=len(self._done), note=", ".join([note, *running]))

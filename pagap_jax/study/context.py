@@ -10,6 +10,7 @@ import pandas as pd
 
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically
+from pagap_jax.study.loss_arms import losses_as_arms
 from pagap_jax.study.rows import TRAINING, Rows, collect_rows, sizes_as_arms
 
 STUDY_FILE = "study.json"
@@ -88,7 +89,7 @@ def rows_of_studies(folders: Iterable[Path], contexts: Sequence[Context]) -> Row
     Raises:
         DataError: rows are missing or damaged.
     """
-    rows = sizes_as_arms(collect_rows(folders))
+    rows = sizes_as_arms(losses_as_arms(collect_rows(folders)))
     baselines = {(one.study, run) for one in contexts for run in one.baselines.values()}
     of_studies = [
         {"study": one.study, "task": one.task, **row} for one in contexts for row in one.training

@@ -7,7 +7,7 @@ shared between figures, and no screen is needed.
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -20,7 +20,9 @@ from pagap_jax.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 INK = "#24292f"
 MUTED = "#6e7781"
@@ -45,12 +47,17 @@ _CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", GOLD: "gold", PAGE: 
     colour: f"line-{colour[1:]}" for colour, _ in (*_METHODS.values(), _OTHER) if colour != MUTED
 }
 
+_TOOLTIP = "tooltip:"
+_LINKED = re.compile(rf"<a xlink:href=([\"']){_TOOLTIP}(.*?)\1[^>]*>(.*?)</a>", re.DOTALL)
+_SCALES = 0.85, 1.25  # least and most of a figure on a page: 9 points become 10 to 15 pixels
+
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
     "font.size": 9,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",  # the page's shows, and where a figure scrolls its shadow
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -73,9 +80,37 @@ def colour_of(arm: str) -> str:
     return _METHODS.get(arm.split(", ")[0], _OTHER)[0]
 
 
+def is_known(arm: str) -> bool:
+    """Whether the arm has a colour of its own; 'online, bo2' has online's, and so hasn't."""
+    return arm in _METHODS
+
+
 def marker_of(arm: str) -> str:
     """The arm's marker, the same in every figure."""
     return _METHODS.get(arm.split(", ")[0], _OTHER)[1]
+
+
+def checkpoint_names(frame: pd.DataFrame) -> list[str]:
+    """What a point says when it's pointed at: its run and step, and where it lies."""
+    return [
+        f"{row.run}, seed {row.seed}, step {row.step}: KL {row.kl:.2f}, win rate {row.win_rate:.3f}"
+        for row in frame.itertuples()
+    ]
+
+
+def name_points(points: "PathCollection", names: Sequence[str]) -> None:
+    """Gives each point of a scatter plot a tooltip, in what is written as SVG."""
+    points.set_urls([_TOOLTIP + name for name in names])
+
+
+def name_line(line: "Line2D", name: str) -> None:
+    """Gives a whole line a tooltip."""
+    line.set_url(_TOOLTIP + name)
+
+
+def name_places(axes: "Axes", x: pd.Series, y: pd.Series, names: Sequence[str]) -> None:
+    """The same for points of a line, which matplotlib draws as one: unseen points over them."""
+    name_points(axes.scatter(x, y, s=60, alpha=0, linewidths=0, zorder=6), names)
 
 
 @contextmanager
@@ -133,7 +168,8 @@ def inline_svg(figure: "Figure", prefix: str, description: str) -> str:
     """The figure as an <svg> element for an HTML page.
 
     Its text is text, its colours are the page's CSS variables (so that dark mode reaches it), and
-    its ids start with `prefix` (so that two figures on a page don't clash).
+    its ids start with `prefix` (so that two figures on a page don't clash). It gets no narrower
+    than its text can be read: what holds it has to scroll.
     """
     with style(text_as_text=True):
         text = _svg(figure, facecolor="none")
@@ -146,14 +182,18 @@ def inline_svg(figure: "Figure", prefix: str, description: str) -> str:
         text = text.replace(colour, f"var(--{variable})")
     head, tail = text.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{escape(description)}">{tail}'
+    width = figure.get_figwidth() * 96  # CSS pixels
+    least, most = (f"{width * scale:.0f}px" for scale in _SCALES)
+    size = f"min-width: {least}; max-width: {most}"
+    return f'{head} style="{size}" role="img" aria-label="{escape(description)}">{tail}'
 
 
 def _svg(figure: "Figure", facecolor: str) -> str:
     content = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(content, format="svg", facecolor=facecolor, metadata=nothing)
-    return content.getvalue()
+    # matplotlib can link a point, and not name it: the link becomes a name.
+    return _LINKED.sub(r"<g><title>\2</title>\3</g>", content.getvalue())
 
 
 def draw_golden_line(axes: "Axes") -> None:

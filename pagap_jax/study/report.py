@@ -1,19 +1,32 @@
 """The report of one study or of several: what came out, how sure that is, what differs."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pagap_jax.files import write_atomically
-from pagap_jax.study import drawing, findings_page, gaps, report_stages, report_tables, statistics
+from pagap_jax.study import (
+    drawing,
+    findings_page,
+    gaps,
+    report_runs,
+    report_samples,
+    report_stages,
+    report_tables,
+    stage_times,
+    statistics,
+)
 from pagap_jax.study import report_page as page
-from pagap_jax.study.context import Context
+from pagap_jax.study.context import STUDY_FILE, Context
 from pagap_jax.study.experiments import EXPERIMENTS
 from pagap_jax.study.experiments.experiment import Experiment
 from pagap_jax.study.figures import FIGURES
 from pagap_jax.study.figures.preference_models import draw_validation
 from pagap_jax.study.findings import Finding, in_words
 from pagap_jax.study.rows import Rows
+from pagap_jax.study.run_folders import RunFolder, runs_of
+from pagap_jax.study.wording import GLOSSARY, counted
 
 _PAPER = (
     "The paper: Tang et al. 2024, Understanding the performance gap between online and offline "
@@ -22,15 +35,17 @@ _PAPER = (
 REPORT_FILE, FINDINGS_FILE, FIGURES_DIR = "report.html", "findings.json", "figures"
 
 
-def write_report(folder: Path, rows: Rows, contexts: Sequence[Context]) -> None:
+def write_report(
+    folder: Path, rows: Rows, contexts: Sequence[Context], studies: Sequence[Path] = ()
+) -> None:
     """Writes the report, the findings and every figure; equal input gives equal bytes.
 
     Args:
         folder: gets report.html, findings.json, findings.md and figures/*.{png,svg}.
         rows: of all studies.
         contexts: one a study.
+        studies: the studies' folders, for what is beside rows; those of `contexts`, in their order.
     """
-    write_atomically(folder / REPORT_FILE, render_report(rows, contexts).encode())
     found = {task: [f.as_json() for f in of] for task, of in _findings(rows, contexts).items()}
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / FINDINGS_FILE, text.encode())
@@ -42,6 +57,9 @@ def write_report(folder: Path, rows: Rows, contexts: Sequence[Context]) -> None:
             file.unlink()
     for figure in drawn:
         drawing.save_figure(figure.draw(rows), folder / FIGURES_DIR / figure.name)
+    # Last: it links what is there.
+    page_text = render_report(rows, contexts, studies, folder)
+    write_atomically(folder / REPORT_FILE, page_text.encode())
 
 
 def findings_of(rows: Rows, only: Experiment | None = None) -> list[Finding]:
@@ -50,14 +68,27 @@ def findings_of(rows: Rows, only: Experiment | None = None) -> list[Finding]:
     return [ask(rows) for one in experiments for ask in one.findings]
 
 
-def render_report(rows: Rows, contexts: Sequence[Context]) -> str:
-    """The page that `write_report` writes."""
+def render_report(
+    rows: Rows,
+    contexts: Sequence[Context],
+    studies: Sequence[Path] = (),
+    folder: Path | None = None,
+) -> str:
+    """The page that `write_report` writes; without `folder` it has no links to files."""
     title = "; ".join(dict.fromkeys(context.title for context in contexts))
+    known = zip(contexts, studies, strict=bool(studies))
+    runs = {one.study: runs_of(path, one.study, one.task) for one, path in known}
+    links = report_runs.Links(folder)
     found = _findings(rows, contexts)
     sections = [one for one in EXPERIMENTS.values() if _is_shown(one, rows, contexts)]
-    parts = [page.title(title), page.contents([one.title for one in sections] + [_TABLES])]
+    parts: list[str] = []
     for task, of_task in found.items():
         parts += _summary(task, rows.of_task(task), of_task)
+    parts.append(page.definitions(GLOSSARY))
+    for task in found:
+        of_runs = [run for of_study in runs.values() for run in of_study if run.task == task]
+        shown = [*report_samples.samples(rows.of_task(task), of_runs)]
+        parts += [page.heading(f"{report_samples.TITLE}: {task}"), *shown] if shown else []
     for experiment in sections:
         parts += _section(experiment, rows, contexts, [*found])
     if missing := [one for one in EXPERIMENTS.values() if one not in sections]:
@@ -67,11 +98,25 @@ def render_report(rows: Rows, contexts: Sequence[Context]) -> str:
     for task in found:
         parts += _tables(task, rows.of_task(task))
     for context in contexts:
-        parts += _details(context)
-    return page.document(f"{title}: online and offline", [*parts, page.paragraph(_PAPER)])
+        parts += _details(context, runs.get(context.study, ()), links)
+    top = [page.title(title), *_about_files(studies, links)]
+    top += report_runs.warnings([run for of_study in runs.values() for run in of_study], links)
+    parts = [*top, page.contents(parts), *parts, page.paragraph(_PAPER)]
+    return page.document(f"{title}: online and offline", parts)
+
+
+def _about_files(studies: Sequence[Path], links: report_runs.Links) -> Iterator[str]:
+    """When and by which version it was made, and what lies beside the page."""
+    for study in studies:
+        if said := stage_times.in_words(study):
+            yield page.paragraph(said, "about made")
+    if links.folder:
+        files = [links.to(links.folder / name, name) for name in _BESIDE]
+        yield page.links([cell for cell in files if isinstance(cell, page.Link)])
 
 
 _TABLES = "Tables"
+_BESIDE = ("rows.csv", "stream_rows.csv", FINDINGS_FILE, "findings.md", FIGURES_DIR, STUDY_FILE)
 
 
 def _findings(rows: Rows, contexts: Sequence[Context]) -> dict[str, list[Finding]]:
@@ -93,20 +138,26 @@ def _summary(task: str, rows: Rows, found: Sequence[Finding]) -> Iterator[str]:
     yield page.tiles(_tiles(rows))
     yield report_tables.findings([one for one in found if one.verdict != "not asked"])
     if asked_not := [one.sentence for one in found if one.verdict == "not asked"]:
-        yield page.paragraph(
-            "Not asked by this study, for want of runs or of a range of KL that they share: "
-            + " ".join(asked_not)
+        yield page.disclosure(
+            f"Not asked by this study, for want of runs or of a range of KL that they share: "
+            f"{counted(len(asked_not), 'finding')}",
+            page.bullets(asked_not),
         )
 
 
 def _headline(one: Finding) -> str:
     if one.verdict == "not asked":
-        return "No seed has both an online and an offline run: there is nothing to compare."
+        return (
+            "No seed has both an online and an offline run whose ranges of KL meet: there is "
+            "nothing to compare."
+        )
     said = {
         "agrees": "Online is above offline at equal KL",
         "disagrees": "Online is below offline at equal KL",
-        "undecided": "Online is about where offline is at equal KL",
+        "undecided": "Online and offline can't be told apart at equal KL",
     }[one.verdict]
+    if math.isnan(one.low):
+        return f"{said}: the win rate differs by {one.effect:+.3f}, and nothing says how surely."
     over = f"over {one.seeds} seeds" if one.over == "seeds" else "over prompts; one seed was run"
     return (
         f"{said}: averaged over their common range of log KL the win rate differs by "
@@ -160,7 +211,8 @@ def _section(
         yield page.figure(svg, f"{figure.caption}{source}", "narrow", " ; ".join(commands))
     arms = {arm for one in contexts for arm in one.experiments.get(experiment.name, ())}
     for task in tasks:
-        yield report_tables.arms(rows.of_task(task).checkpoints, arms, task)
+        if (frame := rows.of_task(task).checkpoints)["arm"].isin(arms).any():
+            yield report_tables.arms(frame, arms, task)
 
 
 def _tables(task: str, rows: Rows) -> Iterator[str]:
@@ -182,8 +234,13 @@ def _tables(task: str, rows: Rows) -> Iterator[str]:
         yield table
 
 
-def _details(context: Context) -> Iterator[str]:
+def _details(
+    context: Context, runs: Sequence[RunFolder], links: report_runs.Links
+) -> Iterator[str]:
     """What is known of one study beside its rows."""
+    if curves := [*report_runs.curves(runs, f"training-{context.study}")]:
+        yield page.heading(f"{context.title}: training")
+        yield from curves
     yield page.heading(f"{context.title}: how it was made")
     if context.validation:
         drawn = draw_validation(context.validation)
@@ -197,6 +254,9 @@ def _details(context: Context) -> Iterator[str]:
     yield report_stages.data(context.data)
     yield page.subheading("Where this differs from the paper")
     yield page.bullets(context.notes) or page.paragraph("Nothing was noted.")
+    if runs:
+        yield page.subheading("Runs and their files")
+        yield report_runs.folders(runs, links)
 
 
 _VALIDATION = (

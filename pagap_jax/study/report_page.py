@@ -1,60 +1,12 @@
-"""The look of the report: one HTML page without anything from elsewhere, in light and in dark."""
+"""The parts of the report: one HTML page without anything from elsewhere."""
 
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #ffffff; --ink: #24292f; --muted: #59636e;
-  --rule: #d8dee4; --tile: #f6f8fa; --gold: #9a6700; --line-0072b2: #0072b2; --line-d55e00: #c04f00;
-  --line-009e73: #007a59; --line-56b4e9: #2f94cf; --line-e69f00: #b87f00; --line-a05195: #a05195;
-  --line-cc79a7: #b5588a; --passed: #1a7f37; --missed: #c62828; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #0d1117; --ink: #e6edf3; --muted: #9198a1; --rule: #30363d; --tile: #161b22;
-    --gold: #d9a441; --line-0072b2: #58b4f0; --line-d55e00: #ff8f4d; --line-009e73: #3fc79a;
-    --line-56b4e9: #9bd7ff; --line-e69f00: #f5c04a; --line-a05195: #cf8fc6; --line-cc79a7: #eaa3c9;
-    --passed: #3fb950; --missed: #ff7b72; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.25rem 4rem; background: var(--page);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.75rem 0 .25rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
-  border-top: 1px solid var(--rule); }
-p, li { max-width: 46rem; }
-.lede { font-size: 1.1rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .75rem;
-  margin: 1.5rem 0; }
-.tile { background: var(--tile); border: 1px solid var(--rule); border-radius: .5rem;
-  padding: .8rem 1rem; }
-.tile b { display: block; font-size: 1.9rem; line-height: 1.25; }
-.tile span { display: block; color: var(--muted); font-size: .85rem; }
-.online b { color: var(--line-0072b2); }
-.offline b { color: var(--line-d55e00); }
-nav ul { columns: 2; padding-left: 1.1rem; }
-@media (max-width: 40rem) { nav ul { columns: 1; } }
-a { color: inherit; }
-figcaption code { overflow-wrap: anywhere; }
-figure { margin: 1.5rem 0 2rem; }
-svg { display: block; width: 100%; height: auto; }
-.narrow svg { max-width: 58rem; }
-svg * { stroke-linejoin: round; stroke-linecap: butt; }
-figcaption, .about { color: var(--muted); font-size: .88rem; max-width: 58rem; margin: .5rem 0; }
-.scroll { overflow-x: auto; margin: .5rem 0 1.75rem; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums;
-  min-width: 36rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--rule); text-align: right;
-  white-space: nowrap; }
-th:first-child, td:first-child, .text { text-align: left; }
-tbody th, td.text { white-space: normal; }
-thead th { border-bottom: 2px solid var(--rule); color: var(--muted); font-weight: 600; }
-tbody th { font-weight: 500; }
-.passed, .missed, .agrees, .disagrees, .undecided { text-align: left; }
-.passed, .agrees { color: var(--passed); }
-.missed, .disagrees { color: var(--missed); font-weight: 700; }
-@media print { .scroll { overflow: visible; } figure { break-inside: avoid; } }
-"""
+from pagap_jax.study.report_style import STYLE
+
 # The browser itself then refuses to fetch anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -68,6 +20,28 @@ class Tile(NamedTuple):
     kind: str = ""
 
 
+class Link(NamedTuple):
+    """A text that leads to a place relative to the page."""
+
+    text: str
+    href: str
+
+
+class Card(NamedTuple):
+    """A text with who wrote it; `kind` and `verdict_kind` are CSS classes."""
+
+    title: str
+    about: str
+    text: str
+    verdict: str
+    kind: str = ""
+    verdict_kind: str = ""
+
+
+Cell = str | Link
+_LONG = 40  # characters of a cell that aren't to be squeezed into a word a line
+
+
 def document(title: str, parts: Iterable[str]) -> str:
     """A whole HTML document; `title` is text, each part is HTML."""
     body = "\n".join(parts)
@@ -78,7 +52,7 @@ def document(title: str, parts: Iterable[str]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <main>
@@ -104,10 +78,64 @@ def subheading(text: str) -> str:
     return f"<h3>{escape(text)}</h3>"
 
 
-def contents(headings: Sequence[str]) -> str:
-    """A list of links to sections by their titles."""
-    items = "".join(f'<li><a href="#{_anchor(h)}">{escape(h)}</a></li>' for h in headings)
-    return f"<nav><ul>{items}</ul></nav>"
+def contents(parts: Iterable[str]) -> str:
+    """A list of links to the sections whose `heading` is among the parts."""
+    titles = re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', "\n".join(parts))
+    items = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for anchor, title in titles)
+    return f'<nav aria-label="contents"><ul>{items}</ul></nav>'
+
+
+def links(entries: Iterable[Link]) -> str:
+    """Links in one line."""
+    return f'<p class="about">{" · ".join(_cell(entry) for entry in entries)}</p>'
+
+
+def definitions(entries: Iterable[tuple[str, str]]) -> str:
+    """Words with what they mean, one after another in a paragraph."""
+    items = " ".join(f"<b>{escape(word)}</b>: {escape(meaning)}" for word, meaning in entries)
+    return f'<p class="about">{items}</p>'
+
+
+def folded(text: str, shown: int = 240) -> str:
+    """A text with its line breaks; of a long one the beginning, the rest on demand."""
+    if len(text) <= shown * 1.25:
+        return f'<div class="words">{escape(text)}</div>'
+    begin = text[:shown].rstrip()
+    return (
+        f'<details class="words"><summary>{escape(begin)} …</summary>'
+        f"<div>{escape(text)}</div></details>"
+    )
+
+
+def disclosure(title: str, content: str, is_open: bool = False) -> str:
+    """Content that a title opens; `content` is HTML."""
+    state = " open" if is_open else ""
+    return f'<details class="block"{state}><summary>{escape(title)}</summary>{content}</details>'
+
+
+def cards(entries: Iterable[Card]) -> str:
+    """Texts side by side, each with who wrote it and what is said of it."""
+    cells = "".join(
+        f'<div class="card"><b{_class(card.kind)}>{escape(card.title)}</b>'
+        f'<span class="about">{escape(card.about)}</span>{folded(card.text)}'
+        f"<span{_class(card.verdict_kind)}>{escape(card.verdict)}</span></div>"
+        for card in entries
+    )
+    return f'<div class="cards">{cells}</div>'
+
+
+def alert(content: str) -> str:
+    """What a reader must see first; `content` is HTML."""
+    return f'<div class="alert">{content}</div>'
+
+
+def notes(entries: Iterable[tuple[Cell, Sequence[str]]]) -> str:
+    """A list of what each of some things has to say."""
+    items = "".join(
+        f"<li>{_cell(about)}<ul>{''.join(f'<li>{escape(text)}</li>' for text in said)}</ul></li>"
+        for about, said in entries
+    )
+    return f"<ul>{items}</ul>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -135,13 +163,13 @@ def figure(svg: str, caption: str, kind: str = "", command: str = "") -> str:
     """A drawing, given as an <svg> element, with its caption and the command behind it, as text."""
     made_by = f"<br>Rows: <code>{escape(command)}</code>" if command else ""
     about = f"<figcaption>{escape(caption)}{made_by}</figcaption>"
-    return f"<figure{_class(kind)}>{svg}{about}</figure>"
+    return f'<figure{_class(kind)}><div class="scroll" tabindex="0">{svg}</div>{about}</figure>'
 
 
 def table(
     caption: str,
     headers: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[Cell]],
     text_columns: Sequence[int] = (),
     cell_kinds: Sequence[str] = (),
 ) -> str:
@@ -150,11 +178,15 @@ def table(
     Args:
         caption: what the table shows; it stands above, so that it stays when the table scrolls.
         headers: one per column; a row's first cell is its header.
-        rows: cells as text; without any, the table says so.
+        rows: cells, text or links; without any, the table says so.
         text_columns: columns aligned to the left; the first always is.
         cell_kinds: texts that become the CSS class of a cell that holds exactly them.
     """
+    rows = [tuple(row) for row in rows]
     kinds = {column: "text" for column in text_columns}
+    for column in (0, *text_columns):
+        if any(len(row[column]) > _LONG for row in rows if isinstance(row[column], str)):
+            kinds[column] = "text long"
     head = "".join(
         f'<th scope="col"{_class(kinds.get(column, ""))}>{escape(text)}</th>'
         for column, text in enumerate(headers)
@@ -162,18 +194,29 @@ def table(
     body = []
     for first, *others in rows:
         cells = "".join(
-            f"<td{_class(text if text in cell_kinds else kinds.get(i, ''))}>{escape(text)}</td>"
-            for i, text in enumerate(others, start=1)
+            f"<td{_class(_kind(cell, cell_kinds) or kinds.get(i, ''))}>{_cell(cell)}</td>"
+            for i, cell in enumerate(others, start=1)
         )
-        body.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+        kind = _class(kinds.get(0, ""))
+        body.append(f'<tr><th scope="row"{kind}>{_cell(first)}</th>{cells}</tr>')
     about = paragraph(caption, "about")
     if not body:
         return about + paragraph("None.")
     lines = "\n".join(body)
     return (
-        f'{about}<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f'{about}<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{lines}\n</tbody></table></div>"
     )
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Link):
+        return f'<a href="{escape(cell.href)}">{escape(cell.text)}</a>'
+    return escape(cell)
+
+
+def _kind(cell: Cell, kinds: Sequence[str]) -> str:
+    return cell if isinstance(cell, str) and cell in kinds else ""
 
 
 def _anchor(text: str) -> str:

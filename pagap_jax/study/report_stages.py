@@ -6,6 +6,7 @@ from pagap_jax.data.length_picture import draw_lengths
 from pagap_jax.study import drawing
 from pagap_jax.study import report_page as page
 from pagap_jax.study.context import Gate
+from pagap_jax.study.wording import STAGES, data_name
 
 _SHOWN_BY_ITSELF = ("sources", "lengths", "dropped", "noted")  # of what was read
 
@@ -61,21 +62,35 @@ def what_was_read(entries: Mapping) -> Iterator[str]:
 
 
 def data(entries: Mapping) -> str:
-    """What became of the data: nested counts and rates, one line each."""
+    """What became of the data: counts and rates, a column a seed."""
+    named: dict[tuple[str, str], dict[str, str]] = {}
+    for seed, stages in entries.items():
+        for stage, result in stages.items():
+            for path, value in _flattened(result):
+                key = STAGES.get(stage, stage), data_name(path)
+                named.setdefault(key, {})[seed] = value
+    rows = [
+        (stage, name, *(values.get(seed, "") for seed in entries))
+        for (stage, name), values in named.items()
+    ]
     caption = "Counts and rates of each stage that made data or judged them."
-    return page.table(caption, ("data", "value"), list(_flattened(entries)))
+    return page.table(caption, ("stage", "what", *map(str, entries)), rows, text_columns=(1,))
 
 
-def _flattened(entries: Mapping, above: str = "") -> Iterator[tuple[str, str]]:
+def _flattened(
+    entries: Mapping, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, value in entries.items():
-        name = f"{above} › {key}" if above else str(key)
+        path = (*above, str(key))
         if key in _SHOWN_BY_ITSELF:
             continue
         if isinstance(value, Mapping):
-            yield from _flattened(value, name)
+            yield from _flattened(value, path)
+        elif isinstance(value, bool):
+            yield path, "yes" if value else "no"
         elif isinstance(value, float):
-            yield name, f"{value:.4g}"
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield name, f"{value:,}"
+            yield path, f"{value:.4g}"
+        elif isinstance(value, int):
+            yield path, f"{value:,}"
         else:
-            yield name, str(value)
+            yield path, str(value)

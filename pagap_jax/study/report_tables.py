@@ -163,7 +163,7 @@ def self_classification(frame: pd.DataFrame) -> str:
     last = statistics.last_checkpoints(frame)
     for row in last[trained(last)].to_dict("records"):
         low, high = row["self_accuracy_low"], row["self_accuracy_high"]
-        chance = "above" if low > 0.5 else "below" if high < 0.5 else "not told from chance"
+        chance = "above" if low > 0.5 else "below" if high < 0.5 else "can't be told from it"
         cells = (row["run"], str(row["seed"]), str(row["step"]), _number(row["self_accuracy"]))
         rows.append((*cells, interval(low, high), str(row["self_accuracy_pairs"]), chance))
     caption = (

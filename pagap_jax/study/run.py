@@ -208,7 +208,7 @@ def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> N
     write_csv(rows.checkpoints, CheckpointRow, folder / "rows.csv")
     if not rows.stream.empty:
         write_csv(rows.stream, StreamRow, folder / "stream_rows.csv")
-    report.write_report(folder, rows, [context])
+    report.write_report(folder, rows, [context], [folder])
     for finding in report.findings_of(rows.of_task(context.task)):
         if finding.verdict != "not asked":
             print(f"{finding.name}: {in_words(finding)}")

@@ -62,6 +62,15 @@ def test_figure_1_shows_every_checkpoint_of_both_arms(study_rows, study_frame):
     assert [text.get_text() for text in axes.texts] == ["golden policy", "SFT"]
 
 
+def test_bars_are_not_clipped_where_prompts_are_few(make_rows):
+    """Of eight prompts a half, the bar of a best checkpoint reached out of the axes."""
+    bounds = {"win_rate_report_low": 0.3, "win_rate_report_high": 0.9}
+    rows = make_rows({"kl": 1.0, "select": 0.4, "report": 0.6, **bounds})
+    (axes,) = FIGURES["fig_1"].draw(rows).axes
+    low, high = axes.get_ylim()
+    assert low < 0 and 0.9 < high <= 1.02
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_figures_of_hardly_any_rows_can_be_drawn(tmp_path, make_rows, count):
     changes = [{"kl": 0.0, "step": 0}, {"kl": 2.0, "step": 1, "accuracy": math.nan}]

@@ -107,7 +107,8 @@ def test_the_page_is_whole_and_equal_rows_give_equal_bytes(tmp_path, one_beta, c
     write_report(tmp_path / "new", one_beta, [context])
     text = (tmp_path / "new" / "report.html").read_text()
     assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n")
-    assert text == render_report(of(one_beta, one_beta.checkpoints.copy()), [context])
+    same = of(one_beta, one_beta.checkpoints.copy())
+    assert text == render_report(same, [context], folder=tmp_path / "new")
     ids = [value for name, value in Page(text).attributes if name == "id"]
     assert len(ids) == len(set(ids))
     drawn = {path.name for path in (tmp_path / "new" / "figures").iterdir()}
@@ -144,8 +145,8 @@ def test_every_text_is_escaped(one_beta, context):
     assert ["same <i>pairs</i>", "dropped", "1,312"] in page.rows
     assert ["a post was cut", "noted", "7"] in page.rows
     assert ["tldr", "a.json, b.json", "comparisons", "99", "5"] in page.rows
-    assert ["seed 0 › golden › pairs", "16,000"] in page.rows
-    assert ["seed 0 › golden › share", "0.0123"] in page.rows
+    assert ["golden model", "pairs", "16,000"] in page.rows
+    assert ["golden model", "share", "0.0123"] in page.rows
     assert not [row for row in page.rows if row[0].endswith(("rows", "bin_width"))]
 
 
@@ -177,6 +178,18 @@ def test_a_study_in_which_offline_wins_says_so(one_beta):
     one = turned.checkpoints
     text = render_report(of(turned, one[one["seed"] == 0]), [Context("tiny", "tickets")])
     assert "over prompts; one seed was run" in text
+
+
+def test_a_wide_interval_is_said_to_decide_nothing(one_beta):
+    """With one seed above and one below, nothing says that the two are alike."""
+    frame = one_beta.checkpoints
+    mixed = frame.assign(seed=frame["seed"].where(frame["seed"] < 2, 1)).query("seed < 2")
+    mixed = mixed.drop_duplicates(["seed", "run", "step"])
+    turned = {"online": "offline", "offline": "online"}
+    arms = mixed["arm"].where(mixed["seed"] == 0, mixed["arm"].replace(turned))
+    text = render_report(of(one_beta, mixed.assign(arm=arms)), [Context("tiny", "tickets")])
+    assert "Online and offline can&#x27;t be told apart at equal KL" in text
+    assert "Golden policy</b>: a policy trained online" in text
 
 
 def test_missing_arms_and_missing_rows_still_give_a_page(one_beta):

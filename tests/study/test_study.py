@@ -62,6 +62,26 @@ def test_rates_are_those_of_what_was_kept_by_prompt(study):
             assert low <= getattr(row, name) <= high
 
 
+def test_every_evaluation_keeps_the_same_prompts_samples(study):
+    prompts = {}
+    for row in read_csv(study.directory / "rows.csv").itertuples():
+        folder = study.seed / "rows" / row.run
+        lines = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
+        kept = [line for line in lines if line["step"] == row.step]
+        assert {line["checkpoint"] for line in kept} == {row.checkpoint}
+        prompts[row.run, row.step] = [(k["prompt"], k["golden_response"]) for k in kept]
+        with np.load(folder / "outcomes.npz") as outcomes:
+            place = outcomes["step"].tolist().index(row.step)
+            win = dict(zip(outcomes["prompt_id"].tolist(), outcomes["win"][place], strict=True))
+        for line in kept:
+            assert line["response"].strip() and 0 <= line["proxy_probability"] <= 1
+            assert np.sign(line["golden_probability"] - 0.5) == np.sign(
+                win[line["prompt_id"]] - 0.5
+            )
+    (same, *others) = prompts.values()
+    assert len(same) == len(set(same)) == 16 and all(other == same for other in others)
+
+
 def test_rows_say_where_they_come_from(study):
     frame = read_csv(study.directory / "rows.csv").set_index("run")
     online, offline = (frame.loc[run].iloc[0] for run in (toy.ONLINE, toy.OFFLINE))

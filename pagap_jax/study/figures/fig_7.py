@@ -22,10 +22,13 @@ def draw_win_rate_over_accuracy(rows: Rows) -> "Figure":
         axes.axvline(0.5, color=drawing.MUTED, linewidth=1, zorder=1)
         for arm in ARMS:
             points = frame[(frame["arm"] == arm) & (frame["task"] == task)]
-            axes.scatter(
+            if points.empty:
+                continue
+            drawn = axes.scatter(
                 points["accuracy"], points["win_rate"], label=arm, s=24, alpha=0.75,
                 color=drawing.colour_of(arm), marker=drawing.marker_of(arm),
             )  # fmt: skip
+            drawing.name_points(drawn, drawing.checkpoint_names(points))
 
     labels = "accuracy as a classifier of D_golden", "win rate against the golden policy"
     return draw_task_panels(sorted(frame["task"].unique()), *labels, draw)

@@ -68,8 +68,12 @@ def _draw(axes: "Axes", frame: pd.DataFrame, measure: Measure) -> None:
     means = over_steps(frame, measure.column)
     for arm in ARMS:
         colour, of_arm = drawing.colour_of(arm), frame[frame["arm"] == arm]
+        if of_arm.empty:
+            continue
         for _, seed in of_arm.sort_values("step").groupby(["study", "seed"]):
             axes.plot(seed["step"], seed[measure.column], color=colour, linewidth=0.7, alpha=0.3)
+            names = drawing.checkpoint_names(seed)
+            drawing.name_places(axes, seed["step"], seed[measure.column], names)
         mean = means[means["arm"] == arm]
         axes.plot(
             mean["step"], mean["mean"], color=colour, linewidth=1.6, markersize=3, label=arm,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pagap_jax.study import drawing, statistics
 from pagap_jax.study.rows import Rows
+from pagap_jax.study.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,15 +56,19 @@ def draw_panels(
         ]
     )
     highest = max([0.55, *(shown["win_rate"].dropna() * 1.06)])
+    lowest = -0.015
     with drawing.style():
         figure = drawing.new_figure(1.4 + 6.0 * len(panels) ** 0.75, 4.7)
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, rows, arms) in zip(grid, panels, strict=True):
             _draw_panel(axes, rows.checkpoints, arms, behind)
-            axes.set_ylim(-0.015, min(1.02, highest))
+            # Bars reach further than points, most where there are few prompts.
+            lowest = min(lowest, axes.dataLim.y0 - 0.015)
+            highest = max(highest, axes.dataLim.y1 + 0.015)
             axes.set_xlabel("KL(policy ‖ SFT), nats a response (log scale, linear next to 0)")
             if len(panels) > 1:
                 axes.set_title(title)
+        grid[0].set_ylim(lowest, min(1.02, highest))
         grid[0].set_ylabel("win rate against the golden policy")
         named = {
             label: handle
@@ -109,16 +114,17 @@ def _draw_checkpoints(axes: "Axes", frame: pd.DataFrame, arm: str) -> None:
     if frame.empty:
         return
     colour, marker = drawing.colour_of(arm), drawing.marker_of(arm)
-    axes.scatter(
+    points = axes.scatter(
         frame["kl"], frame["win_rate"], s=13, marker=marker, color=colour, alpha=0.38,
         linewidths=0, zorder=2,
     )  # fmt: skip
+    drawing.name_points(points, drawing.checkpoint_names(frame))
     best = statistics.best_by_kl_bin(frame, _LINE_BINS)
     over_seeds = best["se"].notna()
     down = best["se"].where(over_seeds, best["win_rate"] - best["low"])
     up = best["se"].where(over_seeds, best["high"] - best["win_rate"])
     runs, seeds = frame["run"].nunique(), frame["seed"].nunique()
-    counts = _count(runs, "run"), _count(seeds, "seed"), _count(len(frame), "checkpoint")
+    counts = counted(runs, "run"), counted(seeds, "seed"), counted(len(frame), "checkpoint")
     axes.errorbar(
         best["kl"],
         best["win_rate"],
@@ -134,10 +140,6 @@ def _draw_checkpoints(axes: "Axes", frame: pd.DataFrame, arm: str) -> None:
         zorder=4,
         label=f"{arm}: {', '.join(counts)}",
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 HOW_TO_READ = (

@@ -47,6 +47,7 @@ def _draw_run(axes: "Axes", run: pd.DataFrame, arm: str) -> None:
             run["kl"], run[column], color=colour, linestyle=dashes, linewidth=1.1, alpha=0.75,
             marker=drawing.marker_of(arm), markersize=2.6,
         )  # fmt: skip
+        drawing.name_places(axes, run["kl"], run[column], drawing.checkpoint_names(run))
 
 
 def _legend(figure: "Figure") -> None:
