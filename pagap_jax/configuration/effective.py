@@ -2,6 +2,7 @@
 
 import enum
 import inspect
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -31,6 +32,15 @@ class Configuration:
     def place_macros(self) -> tuple[str, ...]:
         """Names of the macros that say where things lie."""
         return tuple(name for name in self._checked.macros if name.endswith(PLACES))
+
+    def texts(self) -> list[str]:
+        """How values were read that look like gin's numbers and are none, a line each."""
+        statements = [*self._checked.macros.values(), *self._checked.bindings.values()]
+        return [
+            f"{one.origin}: read as the text {one.value!r}"
+            for one in statements
+            if one.not_gin and re.match(r"[-+\d]", one.value)
+        ]
 
     def identity(self) -> str:
         """What the job computes, up to rounding: not where things lie, nor on which devices."""
