@@ -16,7 +16,8 @@ def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
     A job's function may have the parameters `config_text` (`Configuration.identity`), `run_job`
-    (this function, for the study, which may not import it) and `command_line` (`argv`).
+    (this function, for the study, which may not import it), `command_line` (`argv`) and
+    `search_paths` (of gin files).
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -34,6 +35,7 @@ def run_job(argv: Sequence[str]) -> None:
         "config_text": configuration.identity(),
         "run_job": run_job,
         "command_line": tuple(argv),
+        "search_paths": command.search_paths,
     }
     wanted = inspect.signature(function).parameters
     error = None
