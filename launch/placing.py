@@ -12,7 +12,7 @@ from pagap_jax.accelerators import Slice, parse_slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
 from pagap_jax.errors import ConfigError
 from pagap_jax.study.plan import Plan, kind_of
-from pagap_jax.study.stages import Stage, in_order
+from pagap_jax.study.stages import Stage, in_order, search_path_options
 
 ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
 
@@ -54,6 +54,11 @@ class Study:
     study_dir: str
     stages: list[Stage]
     slices: dict[str, Slice]
+    search_paths: Sequence[str] = ()
+
+    def argv(self, stage: Stage) -> list[str]:
+        """The command line of a stage, after `pagap`."""
+        return [*stage.argv(self.study_dir), *search_path_options(self.search_paths)]
 
 
 def read_study(words: Sequence[str]) -> Study:
@@ -69,7 +74,7 @@ def read_study(words: Sequence[str]) -> Study:
     parse(study, command.gin_files, command.gin_bindings, command.search_paths)
     plan: Plan = gin.get_bindings("study")["plan"]
     slices = {kind: parse_slice(name) for kind, name in plan.slices.items()}
-    return Study(plan.study_dir, plan.stages(), slices)
+    return Study(plan.study_dir, plan.stages(), slices, command.search_paths)
 
 
 def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:
@@ -125,7 +130,7 @@ def place(
         slice_ = slices.get(kind_of(stage), default)
         chips = slice_.chips if slice_ and devices is None else devices
         try:
-            arguments = checked_arguments(stage.argv(study_dir), chips, num_slices)
+            arguments = checked_arguments(study.argv(stage), chips, num_slices)
         except ConfigError as error:
             raise ConfigError(f"{stage.name} on {slice_ or 'this machine'}: {error}") from error
         jobs.append(Job(stage, arguments, wave, slice_))

@@ -12,6 +12,7 @@ import pytest
 
 from pagap_jax.configuration import load_job, packaged_directory, parse, parse_command_line
 from pagap_jax.jobs import JOBS
+from pagap_jax.study.experiments import EXPERIMENTS
 
 GIN_CONFIGS = packaged_directory()
 ALL = sorted(path.relative_to(GIN_CONFIGS).as_posix() for path in GIN_CONFIGS.rglob("*.gin"))
@@ -38,6 +39,9 @@ WITH = {
     "data/t5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
     "data/mt5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
     "data/byt5_vocabulary.gin": ["jobs/sft.gin", "sizes/tiny.gin"],
+    "data/vocabulary_of_checkpoint.gin": ["jobs/sft.gin", "sizes/of_checkpoint.gin"],
+    "data/public_vocabularies.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
+    "studies/tiny_jsonl/models.gin": ["jobs/sft.gin"],
     "sizes/of_checkpoint.gin": ["jobs/sft.gin", "data/tickets.gin"],
     "jobs/partitioning.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
     "jobs/training.gin": ["jobs/sft.gin", "data/tickets.gin", "sizes/tiny.gin"],
@@ -110,8 +114,11 @@ def test_a_file_for_several_jobs_parses_with_one(path):
 @functools.cache
 def planned(path):
     """The stages of a study."""
-    required = header_requires([path]) & {"DATA_FILE", "MIXTURE_OR_TASK_NAME", *OF_TASKS}
+    known = {"DATA_FILE", "MIXTURE_OR_TASK_NAME", "MODEL_CHECKPOINT_PATH", *OF_TASKS}
+    required = header_requires([path]) & known
     given = {"STUDY_DIR": "/study", **dict.fromkeys(required, "pairs.jsonl")}
+    if path == "studies/own.gin":  # all that its folder is for
+        given["EXPERIMENTS"] = tuple(EXPERIMENTS)
     parse(load_job("study"), [path], [f"{name}={value!r}" for name, value in given.items()])
     return gin.get_bindings("study")["plan"].stages()
 

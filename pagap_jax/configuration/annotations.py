@@ -60,6 +60,17 @@ def fits(value: Any, annotation: Any) -> bool:
     return _instance_fits(value, origin or annotation)
 
 
+def takes_text(annotation: Any) -> bool:
+    """Whether the annotation names strings: `str`, some of them, or a union with either."""
+    annotation = _plain(annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(map(takes_text, arguments))
+    if origin is typing.Literal:
+        return any(isinstance(choice, str) for choice in arguments)
+    return annotation is str
+
+
 def type_name(annotation: Any) -> str:
     """An annotation as messages show it."""
     return (

@@ -13,7 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from pagap_jax.configuration import registry
-from pagap_jax.configuration.annotations import Target, fits, kind_of, type_name
+from pagap_jax.configuration.annotations import (
+    Target,
+    fits,
+    kind_of,
+    takes_text,
+    type_name,
+)
+from pagap_jax.configuration.gin_files import macros_used_beside
 from pagap_jax.configuration.registry import Configurable
 from pagap_jax.configuration.statements import Macro, Reference, Statement
 from pagap_jax.configuration.suggestions import did_you_mean
@@ -112,11 +119,14 @@ class Checked:
                 self._note_missing(lacking.key, f"{lacking.origin}: {lacking.key} is required")
             return
         annotation = configurable.hints.get(parameter, Any)
+        if source.not_gin and not takes_text(annotation):
+            raise ConfigError(source.not_gin)
         if not fits(value, annotation):
             expected = f"expected {type_name(annotation)}"
             if source is not statement:
                 expected = f"but {name} ({statement.origin}) is of type {type_name(annotation)}"
-            raise ConfigError(f"{source.origin}: {source.key} is {kind_of(value)}, {expected}")
+            said = f"{source.origin}: {source.key} is {kind_of(value)}, {expected}"
+            raise ConfigError(said + _with_quotes(source, annotation))
         for leaf in leaves(value):
             if isinstance(leaf, Target):
                 self._reach(leaf)
@@ -193,13 +203,14 @@ class Checked:
         """Raises for a statement that can't change what the job does.
 
         What stands on the command line has to reach the job. A file may serve other jobs too: what
-        it sets has to be used somewhere in the files, or be a macro that its header provides.
+        it sets has to be used somewhere in them, a macro in any file of the package or beside it.
         """
         reached = {(outer, selector) for scope, selector in self.reached for outer in _outer(scope)}
         mentioned = set(_macro_names([statement.value for statement in statements]))
         for (scope, selector, _), statement in self.bindings.items():
             used = (scope, selector) in reached
-            if not used and (statement.on_command_line or not self._is_mentioned(scope, selector)):
+            in_files = self._is_mentioned(scope, selector, statements)
+            if not used and (statement.on_command_line or not in_files):
                 given = "/".join(filter(None, (scope, statement.selector)))
                 raise ConfigError(
                     f"{statement.origin}: {statement.key} has no effect: "
@@ -207,22 +218,28 @@ class Checked:
                 )
         for name, statement in self.macros.items():
             wanted = self._macros_reached if statement.on_command_line else mentioned
-            if name not in wanted and not statement.announced:
-                hint = did_you_mean(name, [other for other in wanted if other != name])
-                if not hint and not statement.on_command_line:
-                    hint = f" (a file that others include says `# Provides: {name}` in its header)"
-                raise ConfigError(
-                    f"{statement.origin}: {name} has no effect: "
-                    f"nothing that {self.job.name} reads uses %{name}{hint}"
-                )
+            if name in wanted or (statement.file and name in macros_used_beside(statement.file)):
+                continue
+            hint = did_you_mean(name, [other for other in wanted if other != name])
+            raise ConfigError(
+                f"{statement.origin}: {name} has no effect: "
+                f"nothing that {self.job.name} reads uses %{name}{hint}"
+            )
 
-    def _is_mentioned(self, scope: str, selector: str) -> bool:
-        """Whether some statement in force refers to the configurable, in a scope like this."""
-        in_force = [*self.bindings.values(), *self.macros.values()]
-        found = [(ref, place) for place in in_force for ref in _references(place.value)]
+    def _is_mentioned(self, scope: str, selector: str, statements: Sequence[Statement]) -> bool:
+        """Whether some statement refers to the configurable, in a scope like this."""
+        found = [(ref, place) for place in statements for ref in _references(place.value)]
         scopes = {outer for ref, _ in found for outer in _outer(ref.scopes)} | set(self.macros)
         selectors = {registry.find(ref.selector, place.origin).selector for ref, place in found}
         return selector in selectors and (not scope or scope in scopes)
+
+
+def _with_quotes(source: Statement, annotation: Any) -> str:
+    """How to say a string that gin reads as something else; '' where none is meant."""
+    if not source.on_command_line or isinstance(source.value, str) or not takes_text(annotation):
+        return ""
+    text = source.origin.partition("=")[2].strip()
+    return f'; the text keeps its own quotes: --gin.{source.key}="{text!r}"'
 
 
 def leaves(value: Any) -> Iterator[Any]:

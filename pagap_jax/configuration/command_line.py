@@ -13,8 +13,9 @@ usage: pagap JOB --gin_file=PATH [--gin_file=PATH ...] [--gin.NAME=VALUE ...]
 
   --gin_file=PATH          a gin file; later files and --gin options override earlier ones.
                            Looked up here, in the search paths, then among the packaged files
-  --gin.NAME=VALUE         sets a macro or a parameter; strings keep their own quotes:
-                           --gin.MODEL_DIR="'/tmp/sft'" --gin.TRAIN_STEPS=500
+  --gin.NAME=VALUE         sets a macro or a parameter: --gin.MODEL_DIR=/tmp/sft
+                           --gin.TRAIN_STEPS=500. A string may have its own quotes, as in gin
+                           files; one that gin would read as a number needs them
   --gin_search_paths=A,B   more directories in which gin files are looked up
   --dry_run                of `study`: prints its stages and which are finished; runs nothing
   --traceback              shows where an error came from

@@ -2,6 +2,7 @@
 
 import enum
 import inspect
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from pagap_jax.configuration.checking import Checked
 from pagap_jax.configuration.statements import Macro, Statement, read_statements
 
 # What `run_job` gives to a job whose function has a parameter of this name; gin can't bind them.
-INJECTED = ("config_text", "run_job", "command_line")
+INJECTED = ("config_text", "run_job", "command_line", "search_paths")
 # A macro that ends so says where something lies, not what it is: the same study in another
 # directory has the same fingerprints. What a path holds has a fingerprint of its own.
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
@@ -33,6 +34,15 @@ class Configuration:
     def place_macros(self) -> tuple[str, ...]:
         """Names of the macros that say where things lie."""
         return tuple(name for name in self._checked.macros if name.endswith(PLACES))
+
+    def texts(self) -> list[str]:
+        """How values were read that look like gin's numbers and are none, a line each."""
+        statements = [*self._checked.macros.values(), *self._checked.bindings.values()]
+        return [
+            f"{one.origin}: read as the text {one.value!r}"
+            for one in statements
+            if one.not_gin and re.match(r"[-+\d]", one.value)
+        ]
 
     def identity(self) -> str:
         """What the job computes, up to rounding: not where things lie or show, nor the devices."""

@@ -1,12 +1,15 @@
 """Where gin files are found: beside the caller, in search paths, then in the package."""
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pagap_jax.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_COMMENT = re.compile(r"#.*")
+_USED = re.compile(r"%([\w./]+)")
 
 
 def packaged_directory() -> Path:
@@ -45,10 +48,26 @@ def header(text: str) -> list[str]:
     return lines
 
 
-def provided_macros(text: str) -> set[str]:
-    """The macros that a gin file's header announces: `Provides: A, B`, to the next `Word:`."""
-    said = re.search(r"^Provides:(.*?)(?=^[A-Z][a-z ]+:|\Z)", "\n".join(header(text)), re.M | re.S)
-    return set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", said[1])) if said else set()
+def macros_used_beside(file: Path) -> frozenset[str]:
+    """The macros that gin files of the package, and those in the folder of `file`, use.
+
+    What another job, or another file of one's own, makes use of is no slip of the pen.
+    """
+    packaged = packaged_directory()
+    known = _macros_used(packaged)
+    if file.resolve().is_relative_to(packaged.resolve()):
+        return known
+    return known | _macros_in(file.parent.glob("*.gin"))
+
+
+@functools.cache
+def _macros_used(packaged: Path) -> frozenset[str]:
+    return _macros_in(packaged.rglob("*.gin"))
+
+
+def _macros_in(files: Iterable[Path]) -> frozenset[str]:
+    texts = (file.read_text("utf-8", errors="ignore") for file in files)
+    return frozenset(name for text in texts for name in _USED.findall(_COMMENT.sub("", text)))
 
 
 def shown_path(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What gin knows by name; the one place that looks inside gin (pinned to 0.5 for it)."""
 
 import functools
+import importlib
 import inspect
 import typing
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from gin import config
 
 from pagap_jax.configuration.suggestions import did_you_mean
 from pagap_jax.errors import ConfigError
+from pagap_jax.jobs import JOBS
 
 REQUIRED = config.REQUIRED
 
@@ -59,10 +61,16 @@ class Configurable:
 def find(selector: str, origin: str) -> Configurable:
     """The configurable called `selector` in a statement at `origin`.
 
+    A gin file may name what only other jobs import: all of them are imported before it's refused.
+
     Raises:
         ConfigError: none, or more than one, of that name.
     """
     matches = config._REGISTRY.matching_selectors(selector)
+    if not matches:
+        for job in JOBS.values():
+            importlib.import_module(job.function.partition(":")[0])
+        matches = config._REGISTRY.matching_selectors(selector)
     if len(matches) > 1:
         raise ConfigError(f"{origin}: {selector!r} may be any of {', '.join(sorted(matches))}")
     if not matches:

@@ -16,7 +16,8 @@ def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
     A job's function may have the parameters `config_text` (`Configuration.identity`), `run_job`
-    (this function, for the study, which may not import it) and `command_line` (`argv`).
+    (this function, for the study, which may not import it), `command_line` (`argv`) and
+    `search_paths` (of gin files).
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -27,12 +28,14 @@ def run_job(argv: Sequence[str]) -> None:
     command = parse_command_line(argv)
     function = load_job(command.job)
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
+    print(*configuration.texts(), sep="\n", end="\n" * bool(configuration.texts()), flush=True)
     # All of it, devices too: processes that spread a job differently wait for each other forever.
     check_same("the settings", configuration.operative_config_text(configuration.place_macros))
     offered = {
         "config_text": configuration.identity(),
         "run_job": run_job,
         "command_line": tuple(argv),
+        "search_paths": command.search_paths,
     }
     wanted = inspect.signature(function).parameters
     error = None

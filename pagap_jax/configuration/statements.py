@@ -11,10 +11,12 @@ from typing import Any
 
 from gin import config_parser
 
-from pagap_jax.configuration.gin_files import find_gin_file, provided_macros, shown_path
+from pagap_jax.configuration.gin_files import find_gin_file, shown_path
 from pagap_jax.errors import ConfigError
 
 _VALUES = "a number, True, False, None, a 'string', a list, %MACRO or @reference"
+# No text begins as gin's strings, containers, macros and references do.
+_TEXT = re.compile(r"(?P<key>[\w./]+)\s*=(?P<text>\s*[^\s'\"\[({%@,=#].*)")
 _UNQUOTED = re.compile(r"[^\s'\"\[\](){}%@,][^'\"\[\](){}%@]*")
 
 
@@ -51,8 +53,13 @@ class Statement:
     parameter: str
     value: Any
     origin: str  # 'file:line', or '--gin.NAME=VALUE' as given
-    on_command_line: bool = False
-    announced: bool = False  # as what its file provides, be it used or not
+    file: Path | None = None  # None: on the command line
+    # Why the value, a text, isn't gin; only a parameter that is a string may have it.
+    not_gin: str = ""
+
+    @property
+    def on_command_line(self) -> bool:
+        return self.file is None
 
     @property
     def key(self) -> str:
@@ -104,13 +111,10 @@ def _read_file(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{shown}: can't be read: {error}") from error
-    provided = provided_macros(text)
     for parsed in _parse(text, shown):
         origin = f"{shown}:{parsed.location.line_num}"
         if isinstance(parsed, config_parser.BindingStatement):
-            statement = _statement(parsed, origin)
-            announced = not statement.parameter and statement.selector in provided
-            yield dataclasses.replace(statement, announced=announced)
+            yield dataclasses.replace(_statement(parsed, origin), file=path)
         elif isinstance(parsed, config_parser.ImportStatement):
             _import(parsed, origin)
         elif isinstance(parsed, config_parser.IncludeStatement):
@@ -121,11 +125,20 @@ def _read_file(
 
 
 def _read_binding(binding: str) -> Statement:
-    origin = f"--gin.{binding}"
-    parsed = list(_parse(binding, origin))
+    """A value that isn't gin is taken as text, unless it begins as gin does."""
+    origin, not_gin = f"--gin.{binding}", ""
+    try:
+        parsed = list(_parse(binding, origin))
+    except ConfigError as error:
+        found = _TEXT.fullmatch(binding)
+        if not found or found["text"].strip().capitalize() in ("True", "False", "None"):
+            raise
+        parsed = list(_parse(f"{found['key']} = {found['text'].strip()!r}", origin))
+        not_gin = str(error)
     if len(parsed) != 1 or not isinstance(parsed[0], config_parser.BindingStatement):
         raise ConfigError(f"{origin}: expected one --gin.NAME=VALUE")
-    return dataclasses.replace(_statement(parsed[0], origin), on_command_line=True)
+    statement = _statement(parsed[0], origin)
+    return dataclasses.replace(statement, not_gin=not_gin)
 
 
 def _parse(text: str, shown: str) -> list[Any]:

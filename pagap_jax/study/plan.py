@@ -30,6 +30,8 @@ class Plan:
         study_dir: everything lies below it; checkpoints are named relative to it.
         name: goes into every row, as `task` does.
         configs: folder of gin files, one a kind of stage, named like the kind.
+        gin_files: further ones, which every stage reads after that of its kind.
+        shared: macros of all stages; each of them has to use them.
         experiments: names in `experiments.EXPERIMENTS`.
         sweeps: settings of each arm's runs, {'offline': ({'BETA': 0.1}, {'BETA': 0.5})}.
         data: macros of the data, {'DATA_FILE': ...}; `sft_data` of what π_sft alone is trained on.
@@ -52,6 +54,8 @@ class Plan:
     experiments: Sequence[str]
     seeds: Sequence[int]
     sweeps: Mapping[str, Sequence[Settings]]
+    gin_files: Sequence[str] = ()
+    shared: Settings = dataclasses.field(default_factory=dict)
     data: Settings = dataclasses.field(default_factory=dict)
     sft_data: Settings = dataclasses.field(default_factory=dict)
     policy: Settings = dataclasses.field(default_factory=dict)

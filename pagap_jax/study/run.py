@@ -57,6 +57,7 @@ def study(
     dry_run: bool = False,
     run_job: RunJob | None = None,
     command_line: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
 ) -> None:
     """Runs the experiments of a plan.
 
@@ -65,6 +66,7 @@ def study(
         bars: lowest and highest value of what `gates.MEASURES` names; a miss ends the study.
         notes: where this study differs from the paper, for the report.
         workers: jobs side by side, each on a core of its own.
+        search_paths: in which the stages look up gin files, too.
         dry_run: prints the stages, and which of them are finished; nothing is written.
 
     Raises:
@@ -78,7 +80,8 @@ def study(
         return
     context = context_of(plan, title, notes, command_line)
     with claimed(folder, context):
-        gates = _run(run_job, folder, stages, workers, bars)
+        pool = Workers(run_job, folder, workers, search_paths)
+        gates = _run(pool, folder, stages, bars)
         context = dataclasses.replace(
             context,
             gates=gates,
@@ -143,9 +146,7 @@ def claimed(folder: Path, context: Context) -> Iterator[None]:
         yield
 
 
-def _run(
-    run_job: RunJob, folder: Path, stages: Sequence[Stage], workers: int, bars: Bars
-) -> list[Gate]:
+def _run(pool: Workers, folder: Path, stages: Sequence[Stage], bars: Bars) -> list[Gate]:
     gates: list[Gate] = []
     with StageConsole(folder, stages, workers) as console:
 
@@ -156,7 +157,7 @@ def _run(
                 print(f"  {gate.name}: {gate.measured:.4f}, needs {gate.bar}: passed", flush=True)
                 gates.append(gate)
 
-        Workers(run_job, folder, workers).run(stages, on_finished)
+        pool.run(stages, on_finished)
     return sorted(gates, key=lambda gate: gate.name)
 
 

@@ -199,8 +199,10 @@ class SeedStages:
             else:
                 made[macro] = Artefact(self._full(stage), place.inside)
         gin_file = f"{self.plan.configs}/{kind}.gin"
-        macros = {**given, **self.plan.settings.get(kind, {}), **settings}
-        return Stage(self._full(name), job, gin_file, made, macros)
+        plan = self.plan
+        macros = {**plan.shared, **given, **plan.settings.get(kind, {}), **settings}
+        more = tuple(plan.gin_files)
+        return Stage(self._full(name), job, gin_file, made, macros, more)
 
 
 def _sft_of(size: str) -> Place:

@@ -31,6 +31,7 @@ class Stage:
         gin_file: its configuration.
         reads: what other stages made, by the macro that names its place.
         settings: further macros.
+        more_gin_files: read after `gin_file`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     gin_file: str
     reads: Mapping[str, Artefact] = dataclasses.field(default_factory=dict)
     settings: Settings = dataclasses.field(default_factory=dict)
+    more_gin_files: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -50,7 +52,13 @@ class Stage:
         macros |= {macro: artefact.path(study_dir) for macro, artefact in self.reads.items()}
         macros |= self.settings
         bindings = [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
-        return [self.job, f"--gin_file={self.gin_file}", *bindings]
+        files = (self.gin_file, *self.more_gin_files)
+        return [self.job, *(f"--gin_file={file}" for file in files), *bindings]
+
+
+def search_path_options(folders: Sequence[str]) -> list[str]:
+    """The options by which a stage looks up gin files in these folders, too."""
+    return [f"--gin_search_paths={folder}" for folder in folders]
 
 
 def in_order(stages: Sequence[Stage]) -> list[Stage]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pagap_jax import stopping
 from pagap_jax.errors import PagapError, RetryError, StoppedError
-from pagap_jax.study.stages import Stage, in_order
+from pagap_jax.study.stages import Stage, in_order, search_path_options
 
 RunJob = Callable[[Sequence[str]], object]
 LOOK_EVERY = 0.5  # seconds between two looks whether all workers are alive, and whether to stop
@@ -32,8 +32,11 @@ class Workers:
     worker is kept from job to job because its imports take longer than many of the jobs.
     """
 
-    def __init__(self, run_job: RunJob, study_dir: Path, workers: int):
+    def __init__(
+        self, run_job: RunJob, study_dir: Path, workers: int, search_paths: Sequence[str] = ()
+    ):
         self._run_job = run_job
+        self._options = search_path_options(search_paths)
         self._study_dir = study_dir
         context = multiprocessing.get_context("spawn")
         cores: Queue = context.Queue()
@@ -72,7 +75,7 @@ class Workers:
                 for stage in ready:
                     waiting.remove(stage)
                     log = self._study_dir / "logs" / f"{stage.name}.log"
-                    argv = stage.argv(str(self._study_dir))
+                    argv = [*stage.argv(str(self._study_dir)), *self._options]
                     with _signals_kept():
                         future = self._pool.submit(_work, self._run_job, stage.name, argv, str(log))
                     running[future] = stage

@@ -58,10 +58,26 @@ __all__ = ["toy"]
             "did you mean 'STEPS'?",
         ),
         (
-            ["--gin.MODEL_DIR=gs://b/x"],
-            "--gin.MODEL_DIR=gs://b/x: can't read the value gs://b/x of MODEL_DIR: expected a "
+            [DIR, "--gin.STEPS=gs://b/x"],
+            "--gin.STEPS=gs://b/x: can't read the value gs://b/x of STEPS: expected a "
             "number, True, False, None, a 'string', a list, %MACRO or @reference; a string keeps "
-            "its own quotes: --gin.MODEL_DIR=\"'gs://b/x'\"",
+            "its own quotes: --gin.STEPS=\"'gs://b/x'\"",
+        ),
+        (
+            [DIR, "--gin.toy_job.lengths=abc"],
+            "--gin.toy_job.lengths=abc: can't read the value abc of toy_job.lengths: expected a "
+            "number, True, False, None, a 'string', a list, %MACRO or @reference; a string keeps "
+            "its own quotes: --gin.toy_job.lengths=\"'abc'\"",
+        ),
+        (
+            ["--gin.MODEL_DIR=12"],
+            "--gin.MODEL_DIR=12: MODEL_DIR is the int 12, but toy_job.model_dir (base.gin:5) is of "
+            "type str; the text keeps its own quotes: --gin.MODEL_DIR=\"'12'\"",
+        ),
+        (["--gin.MODEL_DIR=none"], "--gin.MODEL_DIR=none: MODEL_DIR = none; did you mean None?"),
+        (
+            ["--gin.MODEL_DIR='here"],
+            "--gin.MODEL_DIR='here: not gin (Unable to parse value)",
         ),
         (
             [DIR, "--gin.STEPS=true"],
@@ -128,14 +144,16 @@ def test_a_macro_of_a_file_may_serve_other_jobs_but_not_an_override_of_it():
     assert "WIDTH has no effect" in refusal(DIR, "--gin.WIDTH=4", text=with_other)
 
 
-def test_a_macro_that_a_header_provides_may_go_unused():
-    header = "# Sizes.\n#\n# Provides: WIDTH (of\n#   layers), DEPTH\n# Requires: HEIGHT\n"
-    run(DIR, text=f"{header}\n{BASE}DEPTH = 3\nWIDTH = 4\n")
+def test_a_macro_that_some_job_uses_may_stand_in_any_file():
+    """One of the package, or one beside the file; whatever a comment says."""
+    run(DIR, text=f"{BASE}POLICY_MODEL = 3\n")
+    with open("other.gin", "w") as other:
+        other.write("toy_job.steps = %DEPTH  # and %WIDTH\n")
+    run(DIR, text=f"{BASE}DEPTH = 3\n")
     CALLS.clear()
-    assert "HEIGHT has no effect" in refusal(DIR, text=f"{header}\n{BASE}HEIGHT = 3\n")
-    assert "--gin.DEPTH=4: DEPTH has no effect" in refusal(
-        DIR, "--gin.DEPTH=4", text=f"{header}\n{BASE}DEPTH = 3\n"
-    )
+    header = "# Provides: WIDTH\n"
+    assert "WIDTH has no effect" in refusal(DIR, text=f"{header}{BASE}WIDTH = 3\n")
+    assert "--gin.DEPTH=4: DEPTH has no effect" in refusal(DIR, "--gin.DEPTH=4")
 
 
 def test_a_binding_of_a_file_may_serve_another_model_of_the_file():
@@ -145,6 +163,11 @@ def test_a_binding_of_a_file_may_serve_another_model_of_the_file():
     assert "small/ToySource.size has no effect: toy_job is never given @small/ToySource" in refusal(
         DIR, "--gin.small/ToySource.size=2", text=text
     )
+
+
+def test_a_binding_of_what_a_later_file_replaces_may_stand():
+    text = BASE + "toy_job.source = @big/ToySource()\nbig/ToySource.size = 9\n"
+    assert run(DIR, text=text + "toy_job.source = @ToySource()\n")["source"].size == 3
 
 
 def test_no_file_and_no_binding_is_refused():

@@ -51,6 +51,14 @@ def test_strings_arrive_as_they_are(name):
     assert run(DIR, f"--gin.ToySource.name={name!r}")["source"].name == name
 
 
+@pytest.mark.parametrize("name", ["some/folder", "gs://b/x", "it's", "a, b", "x=y # z", "01"])
+def test_a_value_that_is_not_gin_is_text_where_a_string_is_wanted(name, capsys):
+    assert run(f"--gin.MODEL_DIR={name}")["model_dir"] == name
+    assert run(f"--gin.MODEL_DIR={name}", f"--gin.ToySource.name={name}")["source"].name == name
+    said = capsys.readouterr().out
+    assert (f"--gin.MODEL_DIR={name}: read as the text '01'" in said) == (name == "01")
+
+
 def test_includes_are_looked_up_in_search_paths(tmp_path):
     (tmp_path / "more").mkdir()
     (tmp_path / "more/extra.gin").write_text("STEPS = 7\n")

@@ -143,6 +143,7 @@ COUNTS = {
     "studies/tiny_full.gin": 3 * count(**EVERYTHING, runs=TINY_RUNS),
     "studies/tiny_figures.gin": count(**EVERYTHING, runs=TINY_RUNS),
     "studies/tiny_jsonl.gin": count(runs=1 + 2),
+    "studies/own.gin": count(runs=1 + 3),
     "studies/summarization.gin": count(10, **EVERYTHING, runs=PAPER_RUNS),
     "studies/helpfulness.gin": count(10, **EVERYTHING, runs=PAPER_RUNS + 2),  # blocks
     "studies/chat_arena.gin": count(10, **EVERYTHING, runs=PAPER_RUNS),
@@ -155,8 +156,9 @@ COUNTS = {
 @pytest.mark.parametrize("path", COUNTS)
 def test_stages_of_every_study_are_counted(path):
     known = {"STUDY_DIR": "'/study'"}
-    if "jsonl" in path:
+    if "jsonl" in path or "own" in path:
         known["DATA_FILE"] = "'a'"
+        known |= {"MODEL_CHECKPOINT_PATH": "'b'"} if "own" in path else {}
     elif "tiny" not in path and "test" not in path:
         known |= dict.fromkeys(("SUMMARIZATION_FILES", "HH_DIR", "ARENA_FILES"), "'a'")
     bindings = [f"{name}={value}" for name, value in known.items()]
