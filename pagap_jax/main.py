@@ -17,6 +17,7 @@ from pagap_jax.processes import are_several, end_early, exit_code_of, join_proce
 COMMANDS = {
     "checkpoint": "pagap_jax.interop.command",
     "compile": "pagap_jax.aot.command",
+    "du": "pagap_jax.study.disk",
     "report": "pagap_jax.study.command",
     "show": "pagap_jax.data.show",
 }

@@ -56,6 +56,8 @@ class TrainLoop:
         checkpoint_period: saves each so many steps; 0 only where `checkpoint_steps` says.
         checkpoint_steps: further steps to save at; the last step always is.
         max_to_keep: the newest checkpoints to keep; None keeps all.
+        keep_optimizer_states: in all of them; else in the newest alone, which is all that going
+            on needs.
         metrics_period: steps that one row of metrics averages.
     """
 
@@ -63,6 +65,7 @@ class TrainLoop:
     checkpoint_period: int = 0
     checkpoint_steps: tuple[int, ...] = ()
     max_to_keep: int | None = None
+    keep_optimizer_states: bool = True
     metrics_period: int = 20
 
     def __post_init__(self):
@@ -91,7 +94,9 @@ class TrainLoop:
             StoppedError: asked to stop (SIGTERM); a checkpoint of the step was saved.
         """
         best_of = validator.best_of if validator else lambda steps: None
-        checkpoints = Checkpoints(run.checkpoints, self._saves_at, self.max_to_keep, best_of)
+        checkpoints = Checkpoints(
+            run.checkpoints, self._saves_at, self.max_to_keep, best_of, self.keep_optimizer_states
+        )
         # Closing waits for a save under way, also where a step fails (it was a good one), and a
         # second request to stop doesn't end the wait.
         with stop_requests() as stop, contextlib.closing(checkpoints):
