@@ -2,6 +2,7 @@
 # make test   the tests
 # make check  format, lint, types and import direction
 # make pods   compiles for TPU slices with TPUs' own compiler, which it installs into .tpu (0.7 GB)
+# make docs   README, docs/ and the API as pages, in site/
 # make bench  how fast it is, against a plain reference and the machine's limits (20 minutes)
 # Each sets up .venv first when it is missing or older than what it is made from.
 
@@ -11,7 +12,7 @@ TEST_PROCESSES ?= 2
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test check pods bench clean
+.PHONY: demo test check docs pods bench clean
 
 demo: $(READY)
 	$(VENV)/bin/pagap study --gin_file=gin_configs/studies/tiny.gin --gin.STUDY_DIR="'$(STUDY_DIR)'"
@@ -24,6 +25,11 @@ check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -q tests/test_imports.py
+
+docs: $(READY)
+	test -x $(VENV)/bin/mkdocs || $(VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # Beside the environment, not in it: where libtpu is installed JAX looks for a TPU.
 pods: $(READY)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import gin
 
+from launch.needs import check_room, size_of
+from pagap_jax.accelerators import Slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
 from pagap_jax.errors import ConfigError
 
 
 def checked_arguments(
-    words: Sequence[str], chips: int | None = None, num_slices: int = 1
+    words: Sequence[str], where: Slice | int | None = None, num_slices: int = 1
 ) -> list[str]:
     """The command line after `pagap`, with NUM_SLICES where the job is to run on several.
 
@@ -22,11 +24,12 @@ def checked_arguments(
 
     Args:
         words: JOB --gin_file=... --gin.NAME=VALUE
-        chips: of a slice; None where that isn't known.
+        where: a slice, or a number of devices; None where neither is known.
 
     Raises:
         ConfigError: a shell's pipe, or what the job itself would refuse: an unknown gin file or
-            name, one that is missing, a batch that can't be spread over the chips.
+            name, one that is missing, a batch that can't be spread over the chips; or a slice
+            that is known to be too small.
     """
     for word in words:
         if "|" in word:
@@ -44,9 +47,14 @@ def checked_arguments(
     if away := [name for name in command.gin_files if _is_away(name)]:
         print(f"note: {', '.join(away)} can't be read here, and isn't checked", file=sys.stderr)
         return arguments
-    parse(function, command.gin_files, command.gin_bindings, command.search_paths)
+    given = (command.gin_files, command.gin_bindings, command.search_paths)
+    configuration = parse(function, *given)
     if is_spread:
-        _check_spread(command.job, chips, num_slices)
+        chips = where.chips if isinstance(where, Slice) else where
+        batch = _check_spread(command.job, chips, num_slices)
+        size = size_of(command.job, configuration, batch)
+        if size and isinstance(where, Slice):
+            check_room(size, where, num_slices)
     return arguments
 
 
@@ -55,8 +63,8 @@ def _is_away(gin_file: str) -> bool:
     return (path.is_absolute() or ".." in path.parts) and not path.exists()
 
 
-def _check_spread(job: str, chips: int | None, num_slices: int) -> None:
-    """Checks the batch and the mesh of the job that gin was configured for last."""
+def _check_spread(job: str, chips: int | None, num_slices: int) -> int:
+    """Checks the job that gin was configured for last, and returns its batch size."""
     from jax.sharding import AbstractMesh
 
     from pagap_jax.model.sharding import check_batch_size, mesh_shape
@@ -64,15 +72,16 @@ def _check_spread(job: str, chips: int | None, num_slices: int) -> None:
     mesh = gin.get_bindings("make_mesh")
     if (found := mesh.get("num_slices", 1)) != num_slices:
         raise ConfigError(f"NUM_SLICES: found {found}, expected --num_slices, {num_slices}")
-    if chips is None:
-        return
-    shape = mesh_shape(chips * num_slices, mesh.get("num_partitions", 1), num_slices)
     # A copy of a reference is what it refers to, made: gin's way. Not of all: some take long.
     bindings = gin.get_bindings(job, resolve_references=False)
     batch, parts = (copy.deepcopy(bindings.get(k, 1)) for k in ("batch_size", "num_microbatches"))
+    if chips is None:
+        return batch
+    shape = mesh_shape(chips * num_slices, mesh.get("num_partitions", 1), num_slices)
     abstract = AbstractMesh(tuple(shape.values()), tuple(shape))
     check_batch_size(batch, abstract, parts)
     if job == "align":
         origin = gin.get_bindings("Online", resolve_references=False)
         sampled = copy.deepcopy(origin.get("num_sampling_parts", 1))
         check_batch_size(batch, abstract, sampled, "NUM_SAMPLING_PARTS")
+    return batch

@@ -15,8 +15,6 @@ from pagap_jax.accelerators import Slice
 
 CONTAINER = "pagap"
 IMAGE_USER = 1000  # launch/Dockerfile's
-# A checkpoint is moved into place as a folder, which Cloud Storage FUSE refuses unless told.
-MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"
 SHORTEST_GRACE = 300  # seconds: what is saved when a node is taken away needs its time
 DEFAULT_RESTARTS = 20
 
@@ -138,9 +136,11 @@ class JobSet:
         if self.bucket:
             pod["securityContext"] = {"fsGroup": IMAGE_USER}  # may write what is mounted
             # Data sets are files: array_record reads and writes no buckets.
-            csi = {"driver": "gcsfuse.csi.storage.gke.io",
-                   "volumeAttributes": {"bucketName": self.bucket,
-                                        "mountOptions": MOUNT_OPTIONS}}  # fmt: skip
+            mounted = {
+                "bucketName": self.bucket,
+                "mountOptions": ",".join(options.MOUNT_OPTIONS),
+            }
+            csi = {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": mounted}
             pod["volumes"] = [{"name": "bucket", "csi": csi}]
             mounts = {"volumeMounts": [{"name": "bucket", "mountPath": f"/mnt/{self.bucket}"}]}
         # Nothing but chips is asked for: queues refuse jobs that name cores or memory without need.
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    arguments = checked_arguments(given.arguments, given.slice.chips, given.num_slices)
+    arguments = checked_arguments(given.arguments, given.slice, given.num_slices)
     text = jobset_of(given, arguments=arguments).as_yaml()
     if given.dry_run or not given.apply:
         print(text, end="")

@@ -15,6 +15,8 @@ from pagap_jax.errors import ConfigError, RetryError
 ENVIRONMENT = {"PAGAP_PROCESSES": "auto", "JAX_COORDINATOR_PORT": "8476"}
 # Asked to come back; aborted (a process that lost its peers), killed, terminated.
 RESTART_CODES = (RetryError.exit_code, 134, 137, 143)
+# Of Cloud Storage FUSE: a checkpoint is moved into place as a folder, which it refuses unless told.
+MOUNT_OPTIONS = ("implicit-dirs", "rename-dir-limit=200000")
 LONGEST_NAME = 28  # what each engine's own prefixes and suffixes leave of a DNS label's 63
 
 LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"
@@ -60,7 +62,7 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 
 def slice_of_chips(text: str) -> Slice:
-    """An argparse type: 'v5p:4x4x4'."""
+    """An argparse type: 'v5p:4x4x4' or 'v5p-128'."""
     try:
         return parse_slice(text)
     except ConfigError as error:

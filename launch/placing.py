@@ -128,9 +128,9 @@ def place(
     jobs = []
     for wave, stage in in_waves(study.stages):
         slice_ = slices.get(kind_of(stage), default)
-        chips = slice_.chips if slice_ and devices is None else devices
+        where = slice_ if devices is None else devices
         try:
-            arguments = checked_arguments(study.argv(stage), chips, num_slices)
+            arguments = checked_arguments(study.argv(stage), where, num_slices)
         except ConfigError as error:
             raise ConfigError(f"{stage.name} on {slice_ or 'this machine'}: {error}") from error
         jobs.append(Job(stage, arguments, wave, slice_))

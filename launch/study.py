@@ -93,7 +93,7 @@ def print_tpu_vm(jobs: Sequence[Job], given: argparse.Namespace) -> None:
         options_ = [
             f"--{option}={value}"
             for option in ("name", "project", "zone", "slice", "runtime", "network", "subnetwork",
-                           "service_account")
+                           "service_account", "bucket")
             if (value := getattr(machine, option))
         ]  # fmt: skip
         return [

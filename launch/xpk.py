@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     runner = Runner(given.dry_run)
-    arguments = checked_arguments(given.arguments, given.slice.chips, given.num_slices)
+    arguments = checked_arguments(given.arguments, given.slice, given.num_slices)
     command = create_command(given, arguments)
     if given.dry_run:
         runner.run(VERSION_COMMAND)

@@ -117,17 +117,19 @@ def slices_of(text: str) -> list[Slice]:
     found = [
         one
         for part in text.split(",")
-        for one in ([parse_slice(part)] if ":" in part else slices(part))
+        for one in (slices(part) if part in ACCELERATORS else [parse_slice(part)])
     ]
     return sorted(dict.fromkeys(found), key=lambda one: (one.chips, one.accelerator.hbm))
 
 
 def parse_slice(text: str) -> Slice:
-    """'v5p:4x4x4' as a slice.
+    """'v5p:4x4x4' as a slice, or as quotas name it: 'v5p-128', 'v5litepod-8', 'v5e-8'.
 
     Raises:
         ConfigError: no such generation, or none of its slices; names those that are.
     """
+    if ":" not in text and "-" in text:
+        return _slice_of_quota(text)
     name, _, topology = text.partition(":")
     accelerator = _accelerator(name, text)
     known = [s.topology for s in slices(name)]
@@ -137,6 +139,22 @@ def parse_slice(text: str) -> Slice:
             f" {', '.join(known)}"
         )
     return Slice(accelerator, topology)
+
+
+def _slice_of_quota(text: str) -> Slice:
+    """Where several topologies have as many chips there is one that is usual."""
+    name, _, size = text.rpartition("-")
+    names = {a.type_prefix: a.name for a in ACCELERATORS.values()}
+    name = names.get(name, name)
+    of_size = {
+        str(one.chips * one.accelerator.cores_in_name): one
+        for one in slices(_accelerator(name, text).name)
+    }
+    if size not in of_size:
+        raise ConfigError(
+            f"slice {text!r}: found {size!r} after the hyphen, expected one of {', '.join(of_size)}"
+        )
+    return of_size[size]
 
 
 def _accelerator(name: str, text: str) -> Accelerator:

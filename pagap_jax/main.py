@@ -13,6 +13,7 @@ from pagap_jax.errors import PagapError
 COMMANDS = {
     "checkpoint": "pagap_jax.interop.command",
     "compile": "pagap_jax.aot.command",
+    "du": "pagap_jax.study.disk",
     "report": "pagap_jax.study.command",
     "show": "pagap_jax.data.show",
 }

@@ -58,6 +58,9 @@ def add_machine_options(to: argparse.ArgumentParser) -> None:
             f"--{kind}", dest="capacity", action="store_const", const=kind, help=description
         )
     to.set_defaults(capacity="on_demand")
+    to.add_argument(
+        "--bucket", type=options.bucket, help="Cloud Storage's; setup mounts it at /mnt/BUCKET"
+    )
     for option in ("runtime", "network", "subnetwork", "service_account"):
         to.add_argument(f"--{option}", type=options.resource)
 
@@ -90,7 +93,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _run_job(given: argparse.Namespace, machine: Machine, runner: Runner) -> int:
-    arguments = checked_arguments(given.arguments, machine.slice.chips)
+    arguments = checked_arguments(given.arguments, machine.slice)
     environment = options.environment(given.env)
     if given.dry_run:
         _print_round(given.verb, machine, runner, machine.start(environment, arguments))

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 
+from launch.options import MOUNT_OPTIONS
 from pagap_jax.accelerators import Slice
 
 RUNTIMES = {
@@ -27,6 +28,7 @@ class Machine:
         name: of the queued resource and of its node.
         capacity: 'spot', 'reserved' or 'on_demand'.
         runtime: the image; without one that which fits the generation.
+        bucket: of Cloud Storage; `setup` mounts it at /mnt/BUCKET.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Machine:
     network: str | None = None
     subnetwork: str | None = None
     service_account: str | None = None
+    bucket: str | None = None
 
     @property
     def _place(self) -> Command:
@@ -74,16 +77,21 @@ class Machine:
         return [*_queued_resources("delete", self.name), "--force", *self._place]
 
     def setup(self) -> list[Command]:
-        """Copies what is committed to all workers and installs it there."""
-        unpack = (
-            f"rm -rf pagap/source && mkdir -p pagap/source && tar -xzf {ARCHIVE} -C pagap/source"
-            f" && bash {ON_WORKER}/setup_worker.sh"
-        )
+        """Copies what is committed to all workers, mounts the bucket and installs there."""
+        flags = [f"--{option}" for option in MOUNT_OPTIONS]
+        steps = [
+            "rm -rf pagap/source",
+            "mkdir -p pagap/source",
+            f"tar -xzf {ARCHIVE} -C pagap/source",
+            *([f"bash {ON_WORKER}/mount_bucket.sh {self.bucket} {' '.join(flags)}"]
+              if self.bucket else []),
+            f"bash {ON_WORKER}/setup_worker.sh",
+        ]  # fmt: skip
         return [
             ["mkdir", "-p", "dist"],
             ["git", "archive", "--format=tar.gz", f"--output=dist/{ARCHIVE}", "HEAD"],
             [*_tpu_vm("scp"), f"dist/{ARCHIVE}", f"{self.name}:", "--worker=all", *self._place],
-            self._on_workers(unpack),
+            self._on_workers(" && ".join(steps)),
         ]
 
     def start(self, environment: Mapping[str, str], arguments: Sequence[str]) -> Command:

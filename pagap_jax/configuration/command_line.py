@@ -33,6 +33,8 @@ of a data set of pairs:
   pagap show PAIRS_DIR                          a few pairs as text and as tokens
 from a study's rows, or several studies':
   pagap report STUDY_DIR [STUDY_DIR ...] --out=DIR   report, findings and figures; runs nothing
+of a study's folder, or one run's:
+  pagap du FOLDER [FOLDER ...]                  what takes how much disk
 without a TPU:
   pagap compile [JOB] --gin_file=PATH --topology=v5p:4x4x4  whether the job fits, and its limits
 """

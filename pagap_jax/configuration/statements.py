@@ -179,7 +179,8 @@ def _syntax_message(error: Exception, text: str, shown: str) -> str:
     key, equals, value = (part.strip() for part in line.partition("="))
     origin = shown if on_command_line or not line_number else f"{shown}:{line_number}"
     if not equals or not _UNQUOTED.fullmatch(value):
-        reason = str(error.args[0]).splitlines()[0].rstrip(". ")
+        # Python 3.12 and newer say "unexpected EOF" where 3.11 says "EOF".
+        reason = str(error.args[0]).splitlines()[0].rstrip(". ").removeprefix("unexpected ")
         return f"{origin}: not gin ({reason})" + ("" if on_command_line else f": {line}")
     if value.capitalize() in ("True", "False", "None"):
         return f"{origin}: {key} = {value}; did you mean {value.capitalize()}?"

@@ -1,13 +1,15 @@
 """Replaces words of responses by others of their category: the made-up task's pretraining."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from pagap_jax.data.stored import PAD_ID
 
 
-def category_table(words: Mapping[str, str], encode, vocab_size: int) -> list[np.ndarray]:
+def category_table(
+    words: Mapping[str, str], encode: Callable[[str], int], vocab_size: int
+) -> list[np.ndarray]:
     """For each id the ids of its category, itself left out; empty where nothing may replace it.
 
     Args:

@@ -31,7 +31,8 @@ def restore_t5x_state(path: str, params: Any, opt_state: Any) -> tuple[Any, Any,
     """Parameters, Adafactor's state and step of a T5X run, to go on where it stopped.
 
     Args:
-        params, opt_state: abstract, with shardings; the optimizer is `adafactor`.
+        params: abstract, with shardings.
+        opt_state: the same, of `adafactor`.
 
     Raises:
         ConfigError: it has no state of Adafactor, or that of another model.

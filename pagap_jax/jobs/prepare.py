@@ -62,7 +62,8 @@ def prepare(
         vocabulary: a seqio vocabulary, for prompts and responses alike.
         task_feature_lengths: tokens of a prompt and of a response: {'inputs': P, 'targets': R}.
         seed: of the built-in task's data.
-        num_train, num_validation: pairs kept at most of a split; None for all that there are.
+        num_train: pairs kept at most; None for all that there are.
+        num_validation: the same of the other split.
         mixture_or_task_module: imported first; registers a user's own tasks.
         data_file: files, folders or patterns of the source, or those of several by their names.
         sources: what reads them.

@@ -148,7 +148,7 @@ def claimed(folder: Path, context: Context) -> Iterator[None]:
 
 def _run(pool: Workers, folder: Path, stages: Sequence[Stage], bars: Bars) -> list[Gate]:
     gates: list[Gate] = []
-    with StageConsole(folder, stages, workers) as console:
+    with StageConsole(folder, stages, pool.number) as console:
 
         def on_finished(stage: Stage, seconds: float) -> None:
             console.finished(stage, seconds)

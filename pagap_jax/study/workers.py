@@ -35,6 +35,7 @@ class Workers:
     def __init__(
         self, run_job: RunJob, study_dir: Path, workers: int, search_paths: Sequence[str] = ()
     ):
+        self.number = workers
         self._run_job = run_job
         self._options = search_path_options(search_paths)
         self._study_dir = study_dir

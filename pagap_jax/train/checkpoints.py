@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from pagap_jax.errors import ConfigError
+from pagap_jax.interop.orbax import METADATA, has_orbax_metadata
+from pagap_jax.processes import is_first
 from pagap_jax.train.state import TrainState
+
+PARAMS, OPTIMIZER, METRICS = "params", "optimizer", "metrics"
 
 
 class Checkpoints:
@@ -20,6 +25,7 @@ class Checkpoints:
         is_planned: Callable[[int], bool] = lambda step: True,
         max_to_keep: int | None = None,
         best_of: Callable[[Sequence[int]], int | None] = lambda steps: None,
+        keep_optimizer_states: bool = True,
     ):
         """Opens or makes the folder.
 
@@ -29,14 +35,17 @@ class Checkpoints:
             max_to_keep: the newest planned steps that stay; None for all. Not left to Orbax, which
                 would count the others too: a stopped run would keep other steps than an unstopped.
             best_of: which of some committed steps stays whatever its age; None for none.
+            keep_optimizer_states: of all steps that stay; else of the newest and the best alone,
+                and nobody can go on training from the others.
         """
         self._is_planned = is_planned
         self._max_to_keep = max_to_keep
         self._best_of = best_of
+        self._keep_optimizer_states = keep_optimizer_states
         self._manager = ocp.CheckpointManager(
             epath.Path(directory).resolve(),
             options=ocp.CheckpointManagerOptions(create=True),
-            item_names=("params", "optimizer", "metrics"),
+            item_names=(PARAMS, OPTIMIZER, METRICS),
         )
 
     def save(self, state: TrainState, step: int, pending: dict[str, Any] | None = None) -> None:
@@ -48,16 +57,16 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._delete_surplus()
         items: dict[str, Any] = {
-            "params": ocp.args.StandardSave(state.params),
-            "optimizer": ocp.args.StandardSave({"opt_state": state.opt_state}),
+            PARAMS: ocp.args.StandardSave(state.params),
+            OPTIMIZER: ocp.args.StandardSave({"opt_state": state.opt_state}),
         }
         if pending:
-            items["metrics"] = ocp.args.JsonSave(pending)
+            items[METRICS] = ocp.args.JsonSave(pending)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def pending(self, step: int | None) -> dict[str, Any]:
         """What `save` was given beside the state."""
-        if step is None or not (self._manager.directory / str(step) / "metrics").exists():
+        if step is None or not (self._manager.directory / str(step) / METRICS).exists():
             return {}
         found = self._manager.restore(step, args=ocp.args.Composite(metrics=ocp.args.JsonRestore()))
         return found.metrics
@@ -67,7 +76,17 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state at a step, straight into the shardings of `abstract`."""
+        """The state at a step, straight into the shardings of `abstract`.
+
+        Raises:
+            ConfigError: the optimizer's state of this step wasn't kept.
+        """
+        if not has_orbax_metadata(self._optimizer_folder(step)):
+            raise ConfigError(
+                f"{self._manager.directory / str(step)}: found no {OPTIMIZER} in it, expected the"
+                " optimizer's state: training can't go on from here"
+                " (TrainLoop.keep_optimizer_states). The parameters are a start for another run"
+            )
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -100,11 +119,23 @@ class Checkpoints:
         self._delete_surplus()
         self._manager.close()
 
+    def _optimizer_folder(self, step: int) -> epath.Path:
+        return self._manager.directory / str(step) / OPTIMIZER
+
     def _delete_surplus(self) -> None:
         """Deletes what isn't to stay; all that is listed is committed."""
         steps = sorted(self._manager.all_steps())
         planned = [step for step in steps if self._is_planned(step)]
-        kept = {*planned[-(self._max_to_keep or len(steps)) :], *steps[-1:], self._best_of(steps)}
+        goes_on = {*steps[-1:], self._best_of(steps)}
+        kept = {*planned[-(self._max_to_keep or len(steps)) :], *goes_on}
         for step in steps:
             if step not in kept:
                 self._manager.delete(step)
+            elif step not in goes_on and not self._keep_optimizer_states and is_first():
+                self._delete_optimizer_state(self._optimizer_folder(step))
+
+    def _delete_optimizer_state(self, folder: epath.Path) -> None:
+        if folder.exists():
+            # The tree goes first: a deletion that is cut short isn't taken for a state.
+            (folder / METADATA).unlink(missing_ok=True)
+            folder.rmtree()

@@ -62,6 +62,8 @@ class TrainLoop:
         max_to_keep: the newest of these checkpoints to keep; None keeps all.
         save_period: saves also each so many steps, only to go on from if the run is killed: such a
             checkpoint goes as soon as a later one is whole. 0 saves none.
+        keep_optimizer_states: in all of them; else in the newest alone, which is all that going
+            on needs.
         metrics_period: steps that one row of metrics averages.
         metrics: where rows go beside metrics.jsonl; it changes nothing of the run.
     """
@@ -71,6 +73,7 @@ class TrainLoop:
     checkpoint_steps: tuple[int, ...] = ()
     max_to_keep: int | None = None
     save_period: int = 0
+    keep_optimizer_states: bool = True
     metrics_period: int = 20
     metrics: tuple[Destination, ...] = ("jsonl",)
 
@@ -101,7 +104,9 @@ class TrainLoop:
             StoppedError: asked to stop; a checkpoint of the step was saved.
         """
         best_of = validator.best_of if validator else lambda steps: None
-        checkpoints = Checkpoints(run.checkpoints, self._saves_at, self.max_to_keep, best_of)
+        checkpoints = Checkpoints(
+            run.checkpoints, self._saves_at, self.max_to_keep, best_of, self.keep_optimizer_states
+        )
         # Closing waits for a save under way, also where a step fails (it was a good one).
         with contextlib.ExitStack() as until_saved, contextlib.closing(checkpoints):
             start = checkpoints.latest()

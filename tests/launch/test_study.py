@@ -24,7 +24,8 @@ BUCKET = "/mnt/b/tiny"
 ON_PODS = (*TINY, f"--gin.STUDY_DIR='{BUCKET}'")
 SLICES = ("--slice=v5e:2x4", "--slice=golden=v5p:2x2x4")
 CLUSTER = ("--prefix=tiny", "--image=r/pagap:1", "--namespace=team", *SLICES)
-MACHINES = ("--prefix=tiny", "--project=my-project", "--zone=us-east5-a", "--spot", *SLICES)
+MACHINES = ("--prefix=tiny", "--project=my-project", "--zone=us-east5-a", "--spot",
+            "--bucket=my-bucket", *SLICES)  # fmt: skip
 # Shared ones and reference log-probs; one online and two offline runs, each with its rows.
 STAGES = 10 + 2 * (1 + 2)
 
@@ -159,6 +160,7 @@ def test_tpu_vm_prints_commands_that_it_takes(capsys):
     watched = [one for one in given if one.verb == "watch"]
     assert_in_order([one.arguments for one in watched])
     assert all(one.capacity == "spot" and one.env == [("A", "b")] for one in watched)
+    assert all(one.bucket == "my-bucket" for one in given)
     kinds = {str(one.slice) for one in watched if one.arguments[1].endswith("/golden.gin")}
     assert kinds == {"v5p:2x2x4"}
     deleted = given[len(watched) :]

@@ -66,6 +66,40 @@ def test_setup_copies_what_is_committed_to_every_worker(programs, plan, tmp_path
         assert (home / "venv" / "bin" / "pagap").exists()
 
 
+# A machine without gcsfuse, which apt-get installs; it alone makes a folder a mount.
+MOUNTING = {
+    "gcsfuse": "open(HERE + '/mounted_' + os.environ['HOME'][-1], 'w')",
+    "mountpoint": "sys.exit(not os.path.exists(HERE + '/mounted_' + os.environ['HOME'][-1]))",
+    "curl": "print('a key')",
+    "lsb_release": "print('jammy')",
+    "sudo": """
+        if "tee" in sys.argv:
+            sys.stdin.read()
+        if "install" in sys.argv:
+            os.rename(HERE + "/package", HERE + "/programs/gcsfuse")
+    """,
+}
+
+
+def test_setup_mounts_the_bucket_on_every_worker_once(programs, plan, tmp_path):
+    for name, body in MOUNTING.items():
+        programs.add(name, body)
+    (programs.folder / "gcsfuse").rename(tmp_path / "package")
+    plan(state="ACTIVE")
+    bucket = "--bucket=my-bucket"
+    assert main(["setup", *MACHINE, bucket]) == 0
+    mounts = [call[1:] for call in programs.calls() if call[0] == "gcsfuse"]
+    one = ["--implicit-dirs", "--rename-dir-limit=200000", "my-bucket", "/mnt/my-bucket"]
+    assert mounts == [one] * WORKERS
+    installs = [c for c in programs.calls() if c[:2] == ["sudo", "apt-get"] and "install" in c]
+    assert len(installs) == 1  # of two homes on one machine
+    assert main(["setup", *MACHINE, bucket]) == 0
+    assert len([call for call in programs.calls() if call[0] == "gcsfuse"]) == WORKERS
+    (tmp_path / "mounted_0").unlink()  # as on a machine that was made anew
+    assert main(["setup", *MACHINE, bucket]) == 0
+    assert len([call for call in programs.calls() if call[0] == "gcsfuse"]) == WORKERS + 1
+
+
 def test_run_brings_back_the_exit_code(programs, plan, tmp_path):
     plan([0, 3], state="ACTIVE")
     main(["setup", *MACHINE])

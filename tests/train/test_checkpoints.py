@@ -103,6 +103,51 @@ def test_the_newest_stays_until_a_later_one_is_there(params, tmp_path):
     assert saved_steps(str(tmp_path)) == [1, 2]
 
 
+def test_the_newest_and_the_best_alone_keep_an_optimizer_state(params, tmp_path):
+    optimizer = adam()
+    state = init_state(params, optimizer, MESH)
+    abstract = abstract_state(abstract_params(TRANSFORMER, MESH), optimizer, MESH)
+
+    def opened():
+        return Checkpoints(
+            tmp_path / "checkpoints",
+            best_of=lambda steps: 2 if 2 in steps else None,
+            keep_optimizer_states=False,
+        )
+
+    def with_state():
+        return sorted(int(p.parent.name) for p in tmp_path.glob("checkpoints/*/optimizer"))
+
+    saver = opened()
+    for step in (1, 2, 3, 4):
+        saver.save(state, step)
+    saver.close()
+    assert saved_steps(str(tmp_path)) == [1, 2, 3, 4] and with_state() == [2, 4]
+    thin = tmp_path / "checkpoints" / "3"
+    assert_same(restore_params(str(thin), abstract_params(TRANSFORMER, MESH)), params)
+    assert open_checkpoint(str(thin)).step == 3
+    saver = opened()
+    for step in (2, 4):
+        assert_same(saver.restore(step, abstract).opt_state, state.opt_state)
+    with pytest.raises(ConfigError, match="/3: found no optimizer in it, expected the optimizer's"):
+        saver.restore(3, abstract)
+    saver.save(state, 5)
+    saver.close()
+    assert with_state() == [2, 5]
+
+
+def test_a_deletion_that_was_cut_short_is_taken_for_none(params, tmp_path):
+    optimizer = adam()
+    saver = Checkpoints(tmp_path / "checkpoints", keep_optimizer_states=False)
+    for step in (1, 2):
+        saver.save(init_state(params, optimizer, MESH), step)
+    (tmp_path / "checkpoints" / "1" / "optimizer" / "_METADATA").unlink()
+    with pytest.raises(ConfigError, match="/1: found no optimizer in it"):
+        saver.restore(1, abstract_state(abstract_params(TRANSFORMER, MESH), optimizer, MESH))
+    saver.close()
+    assert not (tmp_path / "checkpoints" / "1" / "optimizer").exists()
+
+
 def test_a_run_under_way_is_nothing_to_start_from(params, tmp_path):
     """Its latest checkpoint changes, so it isn't a stable start."""
     with RunDirectory(str(tmp_path), "sft", "f") as run:

@@ -135,6 +135,16 @@ def test_killed_and_run_again_ends_the_same(step, uninterrupted, tmp_path):
     assert [row["loss"] for row in job.rows] == [row["loss"] for row in whole.rows]
 
 
+def test_without_older_optimizer_states_a_killed_run_ends_the_same(uninterrupted, tmp_path):
+    whole, expected = uninterrupted
+    job = Job(tmp_path, dataclasses.replace(LOOP, keep_optimizer_states=False))
+    with pytest.raises(Killed):
+        job.train(at(5, kill))
+    assert_same_state(job.train(), expected)
+    assert job.saved == whole.saved
+    assert [p.parent.name for p in job.run.checkpoints.glob("*/optimizer")] == ["6"]
+
+
 def test_a_finished_loop_only_restores(uninterrupted, tmp_path):
     _, expected = uninterrupted
     job = Job(tmp_path)

@@ -125,7 +125,8 @@ def part(
     the same prompt.
 
     Args:
-        a, b: whole conversations.
+        a: a whole conversation.
+        b: another one.
         report: such pairs are noted there.
         keep_diverging: whether they are kept.
 
