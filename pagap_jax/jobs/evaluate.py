@@ -143,8 +143,6 @@ def evaluate(
         write_rows(run, rows, measured, known)
         write_samples(run, rows, measured, responses, vocabulary)
         warn_of(run, rows, known)
-        if is_first():
-            (run.path / MEASURED_FOLDER).rmtree(missing_ok=True)
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 
@@ -269,3 +267,4 @@ def write_samples(
         for sample in samples_as_rows(texts, one.shown, vocabulary)
     ]
     write_atomically(run.path / "samples.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    (run.path / MEASURED_FOLDER).rmtree(missing_ok=True)  # all that came of it is written
