@@ -134,8 +134,7 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
         )
-        steps = saved_steps(policy_dir)
-        steps = steps[-1:] if last_checkpoint_only else steps
+        steps = saved_steps(policy_dir)[-1 if last_checkpoint_only else 0 :]
         measured = measure_checkpoints(run, policy_dir, steps, abstract, examination)
         by_step = zip(steps, measured, strict=True)
         rows = [row_of(study, policy_dir, step, facts, one) for step, one in by_step]
