@@ -138,10 +138,9 @@ def evaluate(
         measured = measure_checkpoints(run, policy_dir, steps, abstract, examination)
         by_step = zip(steps, measured, strict=True)
         rows = [row_of(study, policy_dir, step, facts, one) for step, one in by_step]
-        known = examination.known()
-        write_rows(run, rows, measured, known)
+        write_rows(run, rows, measured, examination.known())
         write_samples(run, rows, measured, responses, vocabulary)
-        warn_of(run, rows, known)
+        warn_of(run, rows, examination.known())
         return run.finish({"rows": len(rows), "peak_win_rate": max(r.win_rate for r in rows)})
 
 
