@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -97,8 +98,10 @@ class WandbWriter:
     def __init__(self, run: RunDirectory):
         import wandb
 
-        place = run.path / WANDB_ID_FILE
-        if not place.exists():
+        place, given = run.path / WANDB_ID_FILE, 0
+        if place.exists():
+            given = _last_step(run)
+        else:
             place.write_text(uuid.uuid4().hex[:12])
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "pagap_jax"),
@@ -108,8 +111,8 @@ class WandbWriter:
             config=settings_of(run),
             resume="allow",
         )
-        # At a resumed run W&B counts from the step after its last one, otherwise from 0.
-        self._next = self._run.step
+        # W&B counts on from its last step where it reaches its server, otherwise from 0.
+        self._next = self._run.step or given + 1
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Logs a row unless W&B has its step."""
@@ -120,3 +123,9 @@ class WandbWriter:
     def close(self) -> None:
         """Waits for what is on its way to the server."""
         self._run.finish()
+
+
+def _last_step(run: RunDirectory) -> int:
+    """The last step that the run has a row of, one that will be made again too; 0 for none."""
+    lines = run.metrics.read_text().splitlines() if run.metrics.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)

@@ -84,23 +84,27 @@ class StandIn:
 
 
 def test_wandb_goes_on_with_its_run_and_takes_no_step_twice(run, monkeypatch):
-    """The package itself isn't installed here: a stand-in with the part of it that is called."""
-    asked, runs = [], [StandIn(0), StandIn(3)]
+    """The package itself isn't installed here: a stand-in with the part of it that is called.
+
+    The last time its server is out of reach, so that it doesn't know what it has.
+    """
+    asked, runs = [], [StandIn(0), StandIn(3), StandIn(0)]
 
     def init(**settings):
         asked.append(settings)
         return runs[len(asked) - 1]
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    for steps in ((1, 2), (1, 2, 3)):
+    for steps in ((1, 2), (1, 2, 3), (2, 3, 4)):
         (writer,) = open_writers(("wandb",), run)
         for step in steps:
             writer.write_scalars(step, {"loss": 0.5})
         writer.close()
-    assert [[step for step, _ in one.logged] for one in runs] == [[1, 2], [3]]
+        run.metrics.write_text("".join(f'{{"step": {step}}}\n' for step in steps) + '{"st')
+    assert [[step for step, _ in one.logged] for one in runs] == [[1, 2], [3], [4]]
     assert all(one.is_finished for one in runs)
-    first, second = asked
-    assert first == second and first["resume"] == "allow" and len(first["id"]) == 12
+    first, second, third = asked
+    assert first == second == third and first["resume"] == "allow" and len(first["id"]) == 12
     assert first["config"]["Objective.beta"] == 0.1
 
 
