@@ -96,10 +96,15 @@ def definitions(entries: Iterable[tuple[str, str]]) -> str:
     return f'<p class="about">{items}</p>'
 
 
+def words(text: str) -> str:
+    """A text with its line breaks."""
+    return f'<div class="words">{escape(text)}</div>'
+
+
 def folded(text: str, shown: int = 240) -> str:
-    """A text with its line breaks; of a long one the beginning, the rest on demand."""
+    """The same; of a long text the beginning, all of it on demand."""
     if len(text) <= shown * 1.25:
-        return f'<div class="words">{escape(text)}</div>'
+        return words(text)
     begin = text[:shown].rstrip()
     return (
         f'<details class="words"><summary>{escape(begin)} …</summary>'

@@ -17,9 +17,9 @@ _TITLE_LENGTH = 160  # characters of a prompt that name it
 _ABOUT = (
     "One sample of each policy to the same prompts of one seed: SFT, the best checkpoint of each "
     "arm, and the golden policy's fixed response, which all others are judged against. Under each "
-    "stands how probable the golden model thinks it that the response is preferred to the golden "
-    "policy's, asked in both orders. Few samples say little of a policy: the win rate is measured "
-    "on all prompts."
+    "stands how probable the golden model thinks it (P) that the response is preferred to the "
+    "golden policy's, asked in both orders. Few samples say little of a policy: the win rate is "
+    "measured on all prompts."
 )
 Samples = Mapping[str, Mapping[str, Any]]  # by prompt
 
@@ -45,10 +45,10 @@ def samples(rows: Rows, runs: Sequence[RunFolder]) -> Iterator[str]:
             ]
             golden = next(t[prompt]["golden_response"] for _, t in shown.values() if prompt in t)
             entries.append(page.Card("golden policy", "fixed response", golden, "", "golden"))
-            title = " ".join(prompt.split())
-            if len(title) > _TITLE_LENGTH:
+            title, content = " ".join(prompt.split()), page.cards(entries)
+            if len(title) > _TITLE_LENGTH or title != prompt:
                 title = f"{title[:_TITLE_LENGTH].rstrip()} …"
-            content = page.folded(prompt) * (title != prompt) + page.cards(entries)
+                content = page.disclosure("the whole prompt", page.words(prompt)) + content
             yield page.disclosure(title, content, is_open=number < _OPEN)
         return
 
@@ -71,8 +71,8 @@ def _policies(
 def _card(name: str, row: Mapping[str, Any], sample: Mapping[str, Any]) -> page.Card:
     probability = sample["golden_probability"]
     kind = "wins" if probability > 0.5 else "loses" if probability < 0.5 else ""
-    verdict = f"golden model: {kind or 'a tie'}, P(preferred) {probability:.3f}"
+    verdict = f"golden model: {kind or 'a tie'}, P {probability:.3f}"
     if name == "sft":
         return page.Card("SFT", "where all arms start", sample["response"], verdict, name, kind)
-    about = f"{settings_of(row)}, step {row['step']}, KL {row['kl']:.1f}"
+    about = f"{settings_of(row)}, KL {row['kl']:.1f}"
     return page.Card(name, about, sample["response"], verdict, name.split(", ")[0], kind)

@@ -10,7 +10,7 @@ STYLE = """
   :root { --page: #0d1117; --ink: #e6edf3; --muted: #9198a1; --rule: #30363d; --tile: #161b22;
     --gold: #d9a441; --line-0072b2: #58b4f0; --line-d55e00: #ff8f4d; --line-009e73: #3fc79a;
     --line-56b4e9: #9bd7ff; --line-e69f00: #f5c04a; --line-a05195: #cf8fc6; --line-cc79a7: #eaa3c9;
-    --passed: #3fb950; --missed: #ff7b72; --shadow: #000c; --alert: #2b2310; } }
+    --passed: #3fb950; --missed: #ff7b72; --shadow: #9198a16b; --alert: #2b2310; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.25rem 4rem; background: var(--page);
   color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
@@ -43,7 +43,7 @@ figcaption, .about { color: var(--muted); font-size: .88rem; max-width: 58rem; m
     linear-gradient(270deg, var(--page) 40%, transparent) 100% 0 / 2rem 100% no-repeat local,
     linear-gradient(90deg, var(--shadow), transparent) 0 0 / .9rem 100% no-repeat scroll,
     linear-gradient(270deg, var(--shadow), transparent) 100% 0 / .9rem 100% no-repeat scroll; }
-figure .scroll { margin: 0; border: 0; border-radius: 0; }
+figure .scroll { width: auto; margin: 0; border: 0; border-radius: 0; }
 @media (max-width: 62rem) { figure .scroll { border: 1px solid var(--rule); } }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--rule); text-align: right;

@@ -84,8 +84,9 @@ def data_name(path: tuple[str, ...]) -> str:
 
 
 def settings_of(row: Mapping[str, Any]) -> str:
-    """A run's settings."""
-    return f"β {row['beta']:g}, rate {row['learning_rate']:g}, {row['train_steps']} steps"
+    """Of which run and step a row is, in words."""
+    step = f"step {row['step']} of {row['train_steps']}"
+    return f"β {row['beta']:g}, rate {row['learning_rate']:g}, {step}"
 
 
 def counted(number: int, noun: str) -> str:

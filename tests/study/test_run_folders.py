@@ -43,7 +43,7 @@ def study(tmp_path_factory):
         write_run(seed / "rows" / arm, "evaluate", rows=1)
         write_lines(seed / "rows" / arm / "samples.jsonl", *[
             {"step": step, "prompt": prompt, "response": f"{arm} at {step} <i>says</i>",
-             "golden_response": f"gold {i}", "golden_probability": 0.25 + 0.5 * i}
+             "golden_response": f"gold {i}" * (1 + 99 * i), "golden_probability": 0.25 + 0.5 * i}
             for step in (100, 200) for i, prompt in enumerate(PROMPTS)
         ])  # fmt: skip
     write_run(seed / "golden", "preference_model")
@@ -94,13 +94,15 @@ def test_the_report_shows_what_runs_left(study, text):
 def test_samples_stand_side_by_side(text):
     section = text[text.index('id="samples-tickets"') :]
     section = section[: section.index("<h2")]
-    first, second = section.split('<details class="block"')[1:]
+    place = section.index("long prompt")
+    first, second = section[:place], section[place:]
     for arm in ARMS:
         assert first.count(f"{arm} at 100 &lt;i&gt;says&lt;/i&gt;") == 1
     assert "at 200" not in section  # the best checkpoints are those of step 100
     assert "gold 0" in first and "gold 1" in second
-    assert first.count("loses, P(preferred) 0.250") == second.count("wins, P(preferred) 0.750") == 3
+    assert first.count("loses, P 0.250") == second.count("wins, P 0.750") == 3
     assert "short &lt;b&gt;prompt&lt;/b&gt;" in first
+    assert "the whole prompt" in second and "the whole prompt" not in first
     assert '<details class="words">' in second and '<details class="words">' not in first
 
 

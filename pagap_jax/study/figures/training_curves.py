@@ -36,7 +36,7 @@ LABELS = {
 NOT_SHOWN = ("step", "tokens_per_second", "pairs_per_second", "seconds", "wall_time", "time")
 MOST_POINTS = 200  # of a line: more can't be told apart
 _COLUMNS = 3
-_OTHER_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+_OTHER_LINES = ("#a05195", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#0072b2", "#d55e00")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +116,10 @@ def _colour_of(group: str, groups: Sequence[str]) -> str:
     """Arms have their own colour in every figure; other jobs one after another."""
     if drawing.is_known(group):
         return drawing.colour_of(group)
+    known = {drawing.colour_of(other) for other in groups if drawing.is_known(other)}
+    left = [colour for colour in _OTHER_LINES if colour not in known] or _OTHER_LINES
     others = [other for other in groups if not drawing.is_known(other)]
-    return _OTHER_LINES[others.index(group) % len(_OTHER_LINES)]
+    return left[others.index(group) % len(left)]
 
 
 def _legend(figure: "Figure", groups: Sequence[str]) -> None:
