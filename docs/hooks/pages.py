@@ -15,11 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pagap_jax"
 GUIDES = {"launch.md": "launch/README.md", "contributing.md": "CONTRIBUTING.md"}
 
-# Lowest first, as tests/test_imports.py has them; single files are 'foundations'.
-ROOMS = (
-    *("data", "model", "losses", "sampling", "interop", "train", "align", "mapping"),
-    *("evaluation", "jobs", "study", "configuration", "aot"),
-)
+# Single files are the foundations of all rooms.
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

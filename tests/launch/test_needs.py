@@ -46,6 +46,33 @@ def test_what_fits_and_what_nobody_knows_is_let_through(words, slice_):
     assert checked_arguments(words, parse_slice(slice_)) == list(words)
 
 
+PROXY = ("preference_model", f"--gin_file={PAPER}/proxy.gin", *PLACES[:3])
+FOLDERS = ("POLICY_DIR", "GOLDEN_RESPONSES_DIR", "GOLDEN_PAIRS_DIR", "GOLDEN_DIR", "PROXY_DIR")
+EVALUATE = (
+    *("evaluate", f"--gin_file={PAPER}/evaluate.gin", PLACES[0], *PLACES[2:]),
+    *(f"--gin.{folder}='/mnt/b/{folder}'" for folder in FOLDERS),
+)
+
+
+@pytest.mark.parametrize("need", read_needs(), ids=lambda need: f"{need.size.job} {need.slice}")
+def test_a_row_is_of_a_job_as_the_paper_s_files_configure_it(need, monkeypatch):
+    """Else it would speak for no job at all."""
+    found = []
+    monkeypatch.setattr("launch.checking.check_room", lambda size, *_: found.append(size))
+    words = {
+        "preference_model": GOLDEN if "golden" in need.size.models else PROXY,
+        "sft": ("sft", f"--gin_file={PAPER}/sft.gin", *PLACES[:3]),
+        "align online": ONLINE,
+        "align offline": OFFLINE,
+        "evaluate": EVALUATE,
+    }[need.size.job]
+    size = next((m for m in need.size.models.split() if m.startswith("policy=")), "")
+    more = [f"--gin.POLICY_SIZE='{size.removeprefix('policy=')}'"] if size else []
+    settings = [f"--gin.{setting}" for setting in need.settings.split()]
+    checked_arguments([*words, *more, *settings], need.slice)
+    assert found == [need.size]
+
+
 def test_several_slices_count_together():
     size = Size("preference_model", "golden=xxl", 16, 1024, 128)
     check_room(size, parse_slice("v5e:2x2"), num_slices=2)
