@@ -44,6 +44,7 @@ class _Watch:
         tell: called once with the first request, in the watching thread.
         end: called before the process ends, with its exit code.
         exit_code: of a job that is over.
+        console: descriptor on which it is said.
     """
 
     name: str = "pagap"
@@ -54,6 +55,7 @@ class _Watch:
     tell: Callable[[], object] = lambda: None
     end: Callable[[int], object] = lambda code: None
     exit_code: int | None = None
+    console: int = 2
 
 
 _watch = _Watch()
@@ -141,6 +143,16 @@ def unsaved(what: str) -> Iterator[None]:
         _watch.unsaved = before
 
 
+@contextlib.contextmanager
+def said_on(console: int) -> Iterator[None]:
+    """Where it is said in the block, in which stderr's own descriptor leads elsewhere."""
+    before, _watch.console = _watch.console, console
+    try:
+        yield
+    finally:
+        _watch.console = before
+
+
 def over(exit_code: int) -> int:
     """Notes and gives back the exit code: a signal while Python shuts down doesn't change it."""
     _watch.exit_code = exit_code
@@ -188,7 +200,8 @@ def _waiting() -> str:
 
 
 def _say(text: str) -> None:
-    print(f"{_watch.name}: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # whoever read it is gone
+        os.write(_watch.console, f"{_watch.name}: {text}\n".encode())
 
 
 def _end(said: str) -> None:

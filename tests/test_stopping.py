@@ -23,6 +23,7 @@ import gc, sys, time
 from pagap_jax import stopping
 from pagap_jax.errors import StoppedError
 stopping.watch("pagap toy")
+stopping.share(lambda: None, lambda code: None, 0.5)  # seconds of patience
 def work():
 {}
 try:
@@ -36,12 +37,16 @@ LOOKS = """\
         print("ready", flush=True)
         while not stopping.is_requested():
             time.sleep(0.01)
-        time.sleep(2 * stopping.PATIENCE)  # the save
+        time.sleep(1)  # the save takes longer than the patience
         raise stopping.stopped("step 3")
 """
 BLOCKED = """\
-    print("ready", flush=True)
-    sum(range(1 << 24)) and time.sleep(60)  # as a compilation does, it never looks
+    import os
+    console = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as while TensorFlow is imported
+    with stopping.said_on(console):
+        print("ready", flush=True)
+        time.sleep(60)  # as a compilation does, it never looks
 """
 HOLDS = """\
     with stopping.unsaved("the step under way"):

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from pagap_jax import stopping
+
 
 @contextlib.contextmanager
 def stderr_held_back() -> Iterator[None]:
@@ -19,7 +21,8 @@ def stderr_held_back() -> Iterator[None]:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            with stopping.said_on(stderr):
+                yield
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

@@ -1,12 +1,15 @@
 """What a job's user sees of the libraries below: nothing, unless they fail."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from pagap_jax.data.quiet_seqio import stderr_held_back
+from tests.fixtures.stops import watched_patiently
 
 
 def test_nothing_is_written_while_tensorflow_is_imported():
@@ -27,3 +30,10 @@ def test_later_lines_are_shown(capfd):
         os.write(2, b"a note\n")
     os.write(2, b"an error\n")
     assert capfd.readouterr().err == "an error\n"
+
+
+def test_a_request_to_stop_is_told_meanwhile(capfd):
+    with watched_patiently(), stderr_held_back():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+    assert "SIGTERM: stops" in capfd.readouterr().err

@@ -168,6 +168,7 @@ def told(warning):
 
 # Where the study is killed, one after another in the same directory; the exit code; workers.
 KILLS = [
+    (Fault("metrics", "seed_0/sft", 3, signal="SIGINT", group=True), 130, 2),  # a terminal's Ctrl-C
     (Fault("saving", "seed_0/sft", 4), 42, 2),  # this worker alone, the other is at something else
     (Fault("flushed", f"seed_0/{toy.ONLINE}", 8, group=True), -9, 1),
 ]
@@ -185,7 +186,9 @@ def killed_study(study, tmp_path_factory):
         assert not (folder / "result.json").exists()
         if exit_code == 42:
             assert "a worker died while seed_0/" in killed.stderr
-            assert "Traceback" not in killed.stderr
+        if exit_code == 130:
+            assert f"/{fault.folder}: asked to stop; saved step {fault.step}," in killed.stderr
+        assert "Traceback" not in killed.stderr
     finished = toy.pagap(*toy.study_argv(directory), "--gin.study.workers=1")
     assert finished.returncode == 0, finished.stderr
     return directory
