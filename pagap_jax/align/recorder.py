@@ -13,7 +13,7 @@ from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
-from pagap_jax.records import CHOICE_UNKNOWN
+from pagap_jax.records import CHOICE_UNKNOWN, D_ONLINE
 
 
 class StreamRecorder:
@@ -30,7 +30,7 @@ class StreamRecorder:
         A step is given its prompts trimmed; a replay trims them as the run did.
         """
         self._stream = run / "stream"
-        self._dataset = run / "d_online"
+        self._dataset = run / D_ONLINE
         self._prompt_length = prompt_length
         self._pending: list[tuple[int, Any]] = []  # steps and their records
 
