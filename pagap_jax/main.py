@@ -15,7 +15,7 @@ from pagap_jax.processes import are_several, end_early, exit_code_of, join_proce
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
 COMMANDS = {
-    "checkpoint": "pagap_jax.interop.command",
+    "checkpoint": "pagap_jax.library.checkpoint",
     "compile": "pagap_jax.aot.command",
     "report": "pagap_jax.study.command",
     "show": "pagap_jax.data.show",
