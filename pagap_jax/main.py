@@ -18,6 +18,7 @@ COMMANDS = {
     "checkpoint": "pagap_jax.library.checkpoint",
     "compile": "pagap_jax.aot.command",
     "report": "pagap_jax.study.command",
+    "sample": "pagap_jax.library.sample",
     "show": "pagap_jax.data.show",
 }
 INTERRUPTED = 130
