@@ -12,7 +12,7 @@ from pagap_jax.configuration.recorded import RecordedConfiguration
 from pagap_jax.data.stored import read_metadata
 from pagap_jax.data.texts import Texts, kept_texts
 from pagap_jax.errors import ConfigError, DataError
-from pagap_jax.interop.opening import config_of
+from pagap_jax.interop.opening import config_of, open_checkpoint
 from pagap_jax.model.config import T5Config
 from pagap_jax.run_directory import RUN_FILE, fingerprint_of, run_around
 from pagap_jax.sampling.methods import SamplingMethod
@@ -132,6 +132,7 @@ def complete(checkpoint: str, given: Given, needs: tuple[str, ...]) -> Given:
     run = RecordedRun.of(checkpoint)
     missing = [name for name in ("vocabulary", *needs) if getattr(given, name) is None]
     if run is None:
+        open_checkpoint(checkpoint)  # what isn't there lacks more than settings
         given = dataclasses.replace(given, sampling=given.sampling or SamplingMethod())
         missing = [name for name in missing if getattr(given, name) is None]
         if missing:

@@ -73,6 +73,7 @@ def test_a_checkpoint_of_another_program(tmp_path, capsys):
         (["RUN", "--beside=RUN"], "--beside: found RUN again"),
         (["RUN", "--temperature=-1"], "--temperature: needs temperature >= 0"),
         (["RUN", "--prompts=nowhere.txt"], "nowhere.txt: found No such file or directory"),
+        (["/nowhere"], "no checkpoint at /nowhere: expected a run's folder"),
         ([T5X], "so vocabulary, prompt_length, response_length can't be known"),
         ([T5X, "--vocabulary=bytes", "--prompt_length=9", "--response_length=4"],
          "so it has no validation data; or give --prompts=FILE"),
