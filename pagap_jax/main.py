@@ -11,10 +11,11 @@ from pagap_jax.errors import PagapError
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
 COMMANDS = {
-    "checkpoint": "pagap_jax.interop.command",
+    "checkpoint": "pagap_jax.library.checkpoint",
     "compile": "pagap_jax.aot.command",
     "du": "pagap_jax.study.disk",
     "report": "pagap_jax.study.command",
+    "sample": "pagap_jax.library.sample",
     "show": "pagap_jax.data.show",
 }
 

@@ -8,6 +8,7 @@ SCHEMA_VERSION = 2  # of rows
 CHOICE_A = 0
 CHOICE_B = 1
 CHOICE_UNKNOWN = -1  # no label, or a tie: such a pair has weight 0 in every loss
+D_ONLINE = "d_online"  # in the folder of an online run
 
 
 @dataclasses.dataclass(frozen=True)

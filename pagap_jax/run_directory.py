@@ -204,7 +204,7 @@ def fingerprint_of(path: epath.PathLike) -> str:
     What is inside of a run has its place added: one of its checkpoints isn't another. A checkpoint
     from before a run was extended keeps the fingerprint that it had then.
     """
-    if run := _run_around(path):
+    if run := run_around(path):
         place = epath.Path(path).relative_to(run[0])
         found = fingerprint_at(place.parts, run[1])
         return f"{found}/{place.as_posix()}" if place.parts else found
@@ -213,7 +213,7 @@ def fingerprint_of(path: epath.PathLike) -> str:
 
 def folder_of_run(path: epath.PathLike) -> epath.Path | None:
     """The folder of the run of ours that an artefact is, or is a part of."""
-    found = _run_around(path)
+    found = run_around(path)
     return found and found[0]
 
 
@@ -222,15 +222,15 @@ def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
 
     What others made has no such record, and passes.
     """
-    run = _run_around(path)
+    run = run_around(path)
     if run and run[1]["job"] not in jobs:
         raise ConfigError(
             f"{path}: found a run of `{run[1]['job']}`, expected {role}, of {' or '.join(jobs)}"
         )
 
 
-def _run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None:
-    """The run that an artefact is, or is a part of: its folder and its identity."""
+def run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None:
+    """The run of ours that an artefact is, or is a part of: its folder and its run.json."""
     folder = epath.Path(path)
     for candidate in (folder, *list(folder.parents)[:2]):
         if (candidate / RUN_FILE).exists():

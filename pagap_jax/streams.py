@@ -30,6 +30,7 @@ class Purpose(enum.StrEnum):
     CLASSIFICATION_PAIRS = "pairs of D_golden that policies classify"
     VALIDATION_PAIRS = "pairs that preference models are validated on while they train"
     STREAM_PAIRS = "pairs around a step of D_online"
+    READ_SAMPLES = "responses sampled for somebody to read"
 
     @property
     def number(self) -> int:

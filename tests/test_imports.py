@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagap_jax"
 ROOMS = (
     "array_types errors stopping streams intervals accelerators files roll_call processes "
     "compilation records progress extension run_directory run_warnings data model losses sampling "
-    "policies "
-    "preference_models interop train align mapping evaluation jobs study configuration aot main"
+    "policies preference_models interop train align mapping evaluation jobs study configuration "
+    "library aot main"
 ).split()
 # What the study may not load, itself or through a module of ours: it reads rows only.
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "seqio"}
@@ -38,7 +38,7 @@ def room(module: str) -> str:
 
 
 def imports(tree: ast.AST, at_import_only: bool = False) -> Iterator[tuple[str, int]]:
-    """Every imported module with its line; with `at_import_only`, those outside of functions."""
+    """Every imported module with its line; with `at_import_only`, what importing the file runs."""
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
@@ -47,8 +47,15 @@ def imports(tree: ast.AST, at_import_only: bool = False) -> Iterator[tuple[str, 
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"relative import in line {node.lineno}"
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        elif at_import_only and isinstance(node, ast.If) and is_for_types(node):
+            pending.extend(node.orelse)
         elif not (at_import_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             pending.extend(ast.iter_child_nodes(node))
+
+
+def is_for_types(node: ast.If) -> bool:
+    """Whether a type checker alone looks at what is in it."""
+    return ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def parse(path: Path) -> ast.Module:
@@ -71,7 +78,7 @@ def circles(trees: dict[str, ast.Module]) -> list[str]:
     graph = {}
     for module, tree in trees.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            if isinstance(node, ast.If) and is_for_types(node):
                 node.body = []
         names = {imported for imported, _ in imports(tree)}
         names |= {name.rpartition(".")[0] for name in names}

@@ -11,6 +11,7 @@ from pagap_jax.configuration import job_usage, load_job, parse, parse_command_li
 from pagap_jax.data.show import run_command as main_of_show
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.jobs import JOBS
+from pagap_jax.library.sample import run_command as main_of_sample
 from pagap_jax.main import main
 from pagap_jax.study.command import run_command as main_of_report
 
@@ -47,6 +48,9 @@ def test_command_is_understood(words, monkeypatch, tmp_path):
     elif arguments[0] == "show":
         with pytest.raises(DataError, match="found no pairs.json"):
             main_of_show([str(tmp_path), *arguments[2:]])
+    elif arguments[0] == "sample":
+        with pytest.raises(ConfigError, match="no checkpoint at"):
+            main_of_sample([f"{tmp_path}/{arguments[1]}", *arguments[2:]])
     elif arguments[-1] == "--help":
         assert (usage() if len(arguments) == 1 else job_usage(arguments[0])).strip()
     else:

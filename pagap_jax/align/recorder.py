@@ -14,7 +14,7 @@ from pagap_jax.data.stored import METADATA_FILE, TokenPairs, is_complete, write_
 from pagap_jax.errors import DataError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
-from pagap_jax.records import CHOICE_UNKNOWN
+from pagap_jax.records import CHOICE_UNKNOWN, D_ONLINE
 
 
 class StreamRecorder:
@@ -31,7 +31,7 @@ class StreamRecorder:
         A step is given its prompts trimmed; a replay trims them as the run did.
         """
         self._stream = run / "stream"
-        self._dataset = run / "d_online"
+        self._dataset = run / D_ONLINE
         self._prompt_length = prompt_length
         self._pending: list[tuple[int, Any]] = []  # steps and their records
 

@@ -30,7 +30,9 @@ without a gin file:
   pagap checkpoint inspect PATH                what a T5X, Hugging Face or own checkpoint holds
   pagap checkpoint convert SRC DST --to FORMAT  writes it as orbax, t5x or hf
 of a data set of pairs:
-  pagap show PAIRS_DIR                          a few pairs as text and as tokens
+  pagap show PAIRS_DIR                          a few pairs as text; --tokens: as ids, too
+of a trained policy:
+  pagap sample RUN [--beside RUN2] [--judge RUN3]  what it answers, with log-probs and verdicts
 from a study's rows, or several studies':
   pagap report STUDY_DIR [STUDY_DIR ...] --out=DIR   report, findings and figures; runs nothing
 of a study's folder, or one run's:

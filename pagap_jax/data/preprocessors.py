@@ -139,9 +139,9 @@ class PairPacker:
         kept, num_pairs = self._rows[rows], len(self._rows[rows])
         choices = np.array(self._labels[rows], np.int8).reshape(num_pairs, 2)
         return TokenPairs(
-            prompt=_padded([row[0] for row in kept], self.prompt_length),
-            response_a=_padded([row[1] for row in kept], self.response_length),
-            response_b=_padded([row[2] for row in kept], self.response_length),
+            prompt=padded([row[0] for row in kept], self.prompt_length),
+            response_a=padded([row[1] for row in kept], self.response_length),
+            response_b=padded([row[2] for row in kept], self.response_length),
             choice=choices[:, 0].copy(),
             true_choice=choices[:, 1].copy(),
             probability=np.full(num_pairs, np.nan, np.float32),
@@ -179,8 +179,9 @@ def _is_empty(ids: np.ndarray) -> bool:
     return ids.tolist() in ([], [END_ID])
 
 
-def _padded(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
-    padded = np.zeros((len(rows), length), np.int32)
-    for row, ids in zip(padded, rows, strict=True):
+def padded(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Rows of ids side by side, int32[E, length], 0 behind each row's end."""
+    columns = np.zeros((len(rows), length), np.int32)
+    for row, ids in zip(columns, rows, strict=True):
         row[: len(ids)] = ids
-    return padded
+    return columns

@@ -1,9 +1,11 @@
-"""`pagap show PAIRS_DIR`: a few pairs of a data set, as text and as tokens, the chosen one first.
+"""`pagap show PAIRS_DIR`: a few pairs of a data set as text, the chosen one first.
 
-Takes any data set of pairs: D_initial, D_golden, D_online (RUN_DIR/d_online), sampled ones.
+Takes any data set of pairs: D_initial, D_golden, sampled ones, and D_online by the folder of its
+online run, each pair with the step, the label and the judge's probability.
 """
 
 import argparse
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -11,11 +13,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pagap_jax.data.reading import open_token_pairs
-from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata
+from pagap_jax.data.stored import METADATA_FILE, TOKEN_COLUMNS, read_metadata
 from pagap_jax.errors import ConfigError
-from pagap_jax.records import CHOICE_B, CHOICE_UNKNOWN
+from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN, D_ONLINE
 
 _WIDTH = 100  # characters
+_LABELS = {CHOICE_A: "label a", CHOICE_B: "label b", CHOICE_UNKNOWN: "no label"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,36 +34,57 @@ def run_command(argv: Sequence[str]) -> int:
         DataError: no data set there, or a damaged one.
     """
     parser = _Parser(prog="pagap show", description=__doc__)
-    parser.add_argument("data_set", metavar="PAIRS_DIR")
+    parser.add_argument("data_set", metavar="PAIRS_DIR", help="or the folder of an online run")
     parser.add_argument("--split", default="train")
     parser.add_argument("--pairs", type=int, default=5, help="so many, evenly spaced (default 5)")
+    parser.add_argument("--step", type=int, help="of D_online: those sampled at this step alone")
+    parser.add_argument("--tokens", action="store_true", help="ids as well")
     arguments = parser.parse_args(argv)
     if arguments.pairs < 1:
         raise ConfigError(f"--pairs: found {arguments.pairs}, expected 1 or more")
-    metadata = read_metadata(arguments.data_set)
-    pairs = open_token_pairs(arguments.data_set, arguments.split)
-    rows = np.unique(np.linspace(0, len(pairs) - 1, arguments.pairs).round().astype(int))
+    folder = _data_set(arguments.data_set)
+    metadata = read_metadata(folder)
+    pairs = open_token_pairs(folder, arguments.split)
+    found = _rows(folder, pairs.step, arguments.step)
+    rows = found[np.unique(np.linspace(0, len(found) - 1, arguments.pairs).round().astype(int))]
     sizes = ", ".join(f"{size:,} in {split}" for split, size in metadata["splits"].items())
-    print(f"{arguments.data_set}: {sizes}")
-    for row, example in zip(rows.tolist(), _examples(arguments, rows), strict=True):
-        print("\n".join(_lines(row, example)))
+    print(f"{folder}: {sizes}")
+    for row, example in zip(rows.tolist(), _examples(folder, arguments.split, rows), strict=True):
+        print("\n".join(_lines(row, example, arguments.tokens)))
     return 0
 
 
-def _examples(arguments: argparse.Namespace, rows: np.ndarray) -> list[dict[str, Any]]:
+def _data_set(folder: str) -> str:
+    """The folder itself; of an online run, its D_online."""
+    online = os.path.join(folder, D_ONLINE)
+    is_run = not os.path.exists(os.path.join(folder, METADATA_FILE))
+    return online if is_run and os.path.isdir(online) else folder
+
+
+def _rows(folder: str, steps: np.ndarray, step: int | None) -> np.ndarray:
+    """Numbers of the pairs of a step, or of all; raises ConfigError where the step has none."""
+    if step is None:
+        return np.arange(len(steps))
+    if not len(found := np.flatnonzero(steps == step)):
+        known = f"{steps.min()} to {steps.max()}" if steps.max() >= 0 else "none: it isn't D_online"
+        raise ConfigError(f"--step: found {step}, expected one of {folder}'s steps, {known}")
+    return found
+
+
+def _examples(folder: str, split: str, rows: np.ndarray) -> list[dict[str, Any]]:
     """With the texts, which are stored for people and read by nothing else."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(arguments.data_set)
-    source: Any = builder.as_data_source(arguments.split)
+    source: Any = tfds.builder_from_directory(folder).as_data_source(split)
     return source.__getitems__(rows.tolist())
 
 
-def _lines(row: int, example: dict[str, Any]) -> Iterator[str]:
+def _lines(row: int, example: dict[str, Any], with_tokens: bool) -> Iterator[str]:
     choice, step = int(example["choice"]), int(example["step"])
     about = [f"pair {row}"]
     if step >= 0:
         about.append(f"sampled at step {step}")
+    about.append(_LABELS[choice])
     if not np.isnan(example["probability"]):
         about.append(f"P(a preferred) {float(example['probability']):.3f}")
     if example["true_choice"] != CHOICE_UNKNOWN:
@@ -82,7 +106,9 @@ def _lines(row: int, example: dict[str, Any]) -> Iterator[str]:
         ids = example[column].tolist()
         yield f"{name}{side} ({len(ids)} tokens)"
         yield textwrap.indent("\n".join(_wrapped(text)), "    ")
-        yield textwrap.indent("\n".join(textwrap.wrap(" ".join(map(str, ids)), _WIDTH)), "    ids ")
+        if with_tokens:
+            wrapped = textwrap.wrap(" ".join(map(str, ids)), _WIDTH)
+            yield textwrap.indent("\n".join(wrapped), "    ids ")
 
 
 def _wrapped(text: str) -> list[str]:

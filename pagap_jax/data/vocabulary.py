@@ -81,6 +81,20 @@ def describe_vocabulary(vocabulary: Any) -> dict[str, Any]:
     }
 
 
+def sentencepiece_model(vocabulary: Any) -> bytes | None:
+    """The file that a vocabulary was read from, its extra ids not among the pieces; None of bytes.
+
+    seqio's `sp_model` is another: it has the extra ids as pieces.
+    """
+    path = getattr(vocabulary, "sentencepiece_model_file", None)
+    if path is None:
+        return None
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
 @gin.configurable
 def tickets_vocabulary() -> seqio.SentencePieceVocabulary:
     """The words of the built-in task, one id each."""

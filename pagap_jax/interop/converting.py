@@ -17,6 +17,7 @@ from pagap_jax.interop.hugging_face import write_hugging_face
 from pagap_jax.interop.opening import PARAMS
 from pagap_jax.interop.stored import Format, StoredCheckpoint
 from pagap_jax.interop.t5x import write_t5x
+from pagap_jax.interop.usage import UNKNOWN, Usage
 from pagap_jax.model.config import T5Config
 
 
@@ -27,6 +28,7 @@ def convert(
     to: Format,
     force: bool = False,
     drop_segments: bool = False,
+    usage: Usage = UNKNOWN,
 ) -> None:
     """Writes `source` anew; every parameter keeps its bits.
 
@@ -35,6 +37,7 @@ def convert(
         force: takes the place of what is at `destination`.
         drop_segments: leaves out the segment table, which no plain T5 has. A policy never looks at
             it; a preference model does.
+        usage: goes into Hugging Face's files for tokenizer and generation.
 
     Raises:
         ConfigError: `destination` exists, or the format has no place for a parameter.
@@ -52,7 +55,7 @@ def convert(
         if to == "t5x":
             write_t5x(folder, params, source.step or 0)
         elif to == "hf":
-            write_hugging_face(folder, params, config)
+            write_hugging_face(folder, params, config, usage)
         else:
             save_params(folder, traverse_util.unflatten_dict(
                 {key: array.read() for key, array in params.items()}, sep="/"

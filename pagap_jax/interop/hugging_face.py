@@ -5,6 +5,7 @@ way. Both ways no bit changes.
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from pagap_jax.errors import DataError
 from pagap_jax.interop.architecture import LOGITS
 from pagap_jax.interop.hugging_face_names import is_ignored, to_hf, to_t5x
 from pagap_jax.interop.stored import Index, StoredArray, StoredCheckpoint
+from pagap_jax.interop.usage import IDS, UNKNOWN, Usage
 from pagap_jax.model.config import T5Config
 
-CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+CONFIG = "config.json"
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
 _DTYPES = {
@@ -78,9 +80,12 @@ def open_hugging_face(path: str, folder: epath.Path) -> StoredCheckpoint:
 
 
 def write_hugging_face(
-    folder: epath.Path, params: Mapping[str, StoredArray], config: T5Config
+    folder: epath.Path,
+    params: Mapping[str, StoredArray],
+    config: T5Config,
+    usage: Usage = UNKNOWN,
 ) -> None:
-    """Writes what `T5ForConditionalGeneration.from_pretrained` loads.
+    """Writes what `T5ForConditionalGeneration.from_pretrained` loads, and what `generate` takes.
 
     Raises:
         DataError: a parameter has no place in Hugging Face's T5.
@@ -105,8 +110,9 @@ def write_hugging_face(
         _write_json(local / WEIGHTS_INDEX, index)
     dtype = next(iter(params.values())).dtype.name
     _write_json(local / CONFIG, _hf_config(config, dtype))
-    ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-    _write_json(local / GENERATION_CONFIG, ids)
+    for file in files:  # safetensors writes for its owner alone
+        shutil.copymode(local / CONFIG, local / file)
+    usage.write(local, config.vocab_size)
 
 
 def _hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
@@ -132,9 +138,7 @@ def _hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
         "relative_attention_max_distance": 128,
         "tie_word_embeddings": config.logits_via_embedding,
         "scale_decoder_outputs": config.logits_via_embedding,  # transformers 5 asks for both
-        "decoder_start_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 0,
+        **IDS,
         "dtype": dtype,
         "torch_dtype": dtype,  # transformers 4's name of it
         "use_cache": True,

@@ -10,13 +10,13 @@ from pagap_jax.errors import ConfigError
 from pagap_jax.files import PACKAGED, located
 from pagap_jax.interop.architecture import infer_config
 from pagap_jax.interop.hugging_face import is_hugging_face, open_hugging_face
-from pagap_jax.interop.orbax import open_orbax
+from pagap_jax.interop.orbax import has_orbax_metadata, open_orbax, read_orbax_arrays
 from pagap_jax.interop.stored import StoredCheckpoint
 from pagap_jax.interop.t5x import find_t5x, open_t5x
 from pagap_jax.model.config import T5Config
 from pagap_jax.run_directory import RUN_FILE, read_result
 
-CHECKPOINTS, PARAMS = "checkpoints", "params"
+CHECKPOINTS, PARAMS, OPTIMIZER = "checkpoints", "params", "optimizer"
 
 
 def open_checkpoint(path: str) -> StoredCheckpoint:
@@ -30,9 +30,7 @@ def open_checkpoint(path: str) -> StoredCheckpoint:
         ConfigError: there is none, or the run isn't finished.
         DataError: it is damaged.
     """
-    folder = located(path) if "://" in path else located(path).resolve()
-    if (folder / CHECKPOINTS).is_dir():
-        folder = _last_step(path, folder)
+    folder = checkpoint_folder(path)
     if (folder / PARAMS).is_dir():
         return open_orbax(path, folder)
     if (t5x_folder := find_t5x(folder)) is not None:
@@ -43,6 +41,24 @@ def open_checkpoint(path: str) -> StoredCheckpoint:
         f"no checkpoint at {path}: expected a run's folder, one of its checkpoints/STEP,"
         f" {PACKAGED}NAME, a T5X checkpoint, or config.json beside model.safetensors"
     )
+
+
+def checkpoint_folder(path: str) -> epath.Path:
+    """Where a checkpoint's files lie: of a run, those of its last step.
+
+    Raises:
+        ConfigError: the run isn't finished, or has no checkpoint.
+    """
+    folder = located(path) if "://" in path else located(path).resolve()
+    return _last_step(path, folder) if (folder / CHECKPOINTS).is_dir() else folder
+
+
+def optimizer_arrays(path: str) -> list[str]:
+    """Names of the optimizer's arrays in a checkpoint of ours; none are read."""
+    folder = checkpoint_folder(path) / OPTIMIZER
+    if not has_orbax_metadata(folder):
+        return []
+    return [*read_orbax_arrays(path, folder, open_them=False)]
 
 
 @gin.configurable

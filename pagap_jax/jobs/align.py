@@ -19,6 +19,7 @@ from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
 from pagap_jax.array_types import RandomKey, Scalar
 from pagap_jax.data.batches import DataOrder
+from pagap_jax.data.texts import Texts, keep_texts
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
@@ -123,8 +124,7 @@ def align(
         start = Start(policy, initial_checkpoint_path, mesh, frozen_dtype)
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
         opened = pair_origin.open(policy, vocabulary, mesh, frozen_dtype, made_of)
-        loss, reduction = objective.parts
-        step = opened.step(policy, loss, reduction, optimizer, num_microbatches)
+        step = opened.step(policy, *objective.parts, optimizer, num_microbatches)
         compiled = compile_align_step(step, start.abstract(optimizer), mesh, pair_origin.records)
         frozen = FrozenModels(start.reference(opened.columns), opened.judge_params)
         params = start.abstract(optimizer).params
@@ -141,6 +141,7 @@ def align(
             loop.run(run, start_state, start.abstract(optimizer), update, recorder)
         if recorder:
             recorder.finish(vocabulary, facts)
+        keep_texts(run.path, Texts(vocabulary, pairs.prompt.width, pairs.response_a.width))
         return run.finish(facts)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from pagap_jax.array_types import Array
 from pagap_jax.data.reading import StoredPairs
+from pagap_jax.data.texts import Texts, keep_texts
 from pagap_jax.intervals import Rate, rate_of
 from pagap_jax.jobs.inputs import batch_at, build_judge, open_pairs
 from pagap_jax.losses.preference import preference_loss
@@ -86,6 +87,7 @@ def preference_model(
         facts = {"step": int(state.step), "ended_at_plateau": validation.has_ended()}
         measured = validate(dataclasses.replace(judging, params=state.params), held_out)
         check_limits(run, measured, facts["step"])
+        keep_texts(run.path, Texts(vocabulary, pairs.prompt.width, pairs.response_a.width))
         return run.finish(measured | facts | {"validation": validation.rows})
 
 

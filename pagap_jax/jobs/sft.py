@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from pagap_jax.array_types import Array
 from pagap_jax.data.batches import SHUFFLED
+from pagap_jax.data.texts import Texts, keep_texts
 from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
@@ -76,6 +77,7 @@ def sft(
             initial_checkpoint_path=initial_checkpoint_path,
             continue_training=continue_training,
         )
+        keep_texts(run.path, Texts(vocabulary, pairs.prompt.width, pairs.response_a.width))
         facts = {"loss": "cross_entropy", "reduction": "mean", "beta": 0.0}
         return run.finish(labels.facts(state.params, SHUFFLED, learning_rate, loop, seed) | facts)
 

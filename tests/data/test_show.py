@@ -37,7 +37,7 @@ def data_set(tmp_path):
 
 
 def test_the_chosen_one_comes_first(data_set, capsys):
-    assert run_command([str(data_set), "--pairs=11"]) == 0
+    assert run_command([str(data_set), "--pairs=11", "--tokens"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{data_set}: 11 in train\n")
     pairs = said.split("\n--- ")[1:]
@@ -45,7 +45,8 @@ def test_the_chosen_one_comes_first(data_set, capsys):
     assert re.search(r"chosen, a \(13 tokens\)\n    yes\n    and more\n    ids 124 104", pairs[0])
     assert re.search(r"chosen, b \(3 tokens\)\n    no\n.*rejected, a", pairs[1], re.DOTALL)
     assert pairs[10].count("no choice, ") == 2 and "chosen" not in pairs[10]
-    assert pairs[3].startswith("pair 3, sampled at step 103, P(a preferred) 0.300, the hidden sc")
+    begin = "pair 3, sampled at step 103, label b, P(a preferred) 0.300, the hidden score"
+    assert pairs[3].startswith(begin) and ", no label, " in pairs[10]
     assert "score agrees" in pairs[3] and "score disagrees" in pairs[4]
     assert f"ids {' '.join(map(str, byte_vocabulary().encode('prompt 3')))} 1" in pairs[3]
 
@@ -53,6 +54,22 @@ def test_the_chosen_one_comes_first(data_set, capsys):
 def test_a_few_are_spread_over_all(data_set, capsys):
     run_command([str(data_set), "--pairs=3"])
     assert re.findall(r"^--- pair (\d+)", capsys.readouterr().out, re.M) == ["0", "5", "10"]
+
+
+def test_tokens_are_shown_when_they_are_asked_for(data_set, capsys):
+    run_command([str(data_set)])
+    said = capsys.readouterr().out
+    assert "prompt 0" in said and "ids" not in said
+
+
+def test_an_online_run_s_folder_and_one_of_its_steps(data_set, tmp_path, capsys):
+    data_set.rename(tmp_path / "d_online")
+    run_command([str(tmp_path), "--step=107"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path}/d_online: 11 in train\n\n--- pair 7, sampled at step 107, ")
+    assert said.count("--- pair ") == 1
+    with pytest.raises(ConfigError, match="--step: found 5, expected one of .*, 100 to 110"):
+        run_command([str(tmp_path), "--step=5"])
 
 
 def test_what_is_not_there(data_set, tmp_path):
