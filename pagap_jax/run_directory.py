@@ -25,6 +25,18 @@ RUN_FILE, RESULT_FILE = "run.json", "result.json"
 SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
 
 
+class ConfigurationText(str):
+    """A job's configuration as text, with the settings that later jobs may take from its run."""
+
+    provides: Mapping[str, list[str]] = {}  # lines of gin by name
+
+    def __add__(self, more: str) -> "ConfigurationText":
+        """Longer, with the same settings for later jobs."""
+        longer = ConfigurationText(str(self) + more)
+        longer.provides = self.provides
+        return longer
+
+
 class RunDirectory:
     """A job's folder, and in a `with` block this process's alone."""
 
@@ -60,6 +72,7 @@ class RunDirectory:
             "configuration": configuration.splitlines(),
             "parents": lineage,
         }
+        self._provides = getattr(configuration, "provides", {})
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> "RunDirectory":
@@ -125,7 +138,7 @@ class RunDirectory:
                     " Give another MODEL_DIR, or delete this one"
                 )
         if self._differences() != []:
-            _write_json(self.path / RUN_FILE, self.identity)
+            _write_json(self.path / RUN_FILE, self.identity | {"provides": self._provides})
 
     def _differences(self) -> list[str] | None:
         """How the run already in this folder differs from this one; None if there is none."""
@@ -192,6 +205,12 @@ def fingerprint_of(path: epath.PathLike) -> str:
         found = run[1]["fingerprint"]
         return found if place == "." else f"{found}/{place}"
     return _content_fingerprint(located(path))
+
+
+def identity_of(path: epath.PathLike) -> dict[str, Any] | None:
+    """What run.json says of the run that an artefact is, or is a part of; None for others'."""
+    found = _run_around(path)
+    return found and found[1]
 
 
 def folder_of_run(path: epath.PathLike) -> epath.Path | None:
