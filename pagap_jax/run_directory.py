@@ -21,16 +21,27 @@ from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.extension import (
     CHECKPOINTS,
     extends,
-    fingerprint_at,
     history_with,
     values_by_name,
 )
-from pagap_jax.files import located, write_atomically
+from pagap_jax.files import write_atomically
+from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of
 from pagap_jax.processes import check_same, first_alone, is_first
 
 SHOWN_DIFFERENCES = 5
-RUN_FILE, RESULT_FILE = "run.json", "result.json"
-SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
+RESULT_FILE = "result.json"
+
+
+class ConfigurationText(str):
+    """A job's configuration as text, with the settings that later jobs may take from its run."""
+
+    provides: Mapping[str, list[str]] = {}  # lines of gin by name
+
+    def __add__(self, more: str) -> "ConfigurationText":
+        """Longer, with the same settings for later jobs."""
+        longer = ConfigurationText(str(self) + more)
+        longer.provides = self.provides
+        return longer
 
 
 class RunDirectory:
@@ -61,13 +72,14 @@ class RunDirectory:
             if parent is not None
         }
         digest = hashlib.sha256(configuration.encode()).hexdigest()[:12]
-        self.fingerprint = _combine(digest, lineage)
+        self.fingerprint = combined(digest, lineage)
         self.identity: dict[str, Any] = {
             "job": job,
             "fingerprint": self.fingerprint,
             "configuration": configuration.splitlines(),
             "parents": lineage,
         }
+        self._provides = getattr(configuration, "provides", {})
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> "RunDirectory":
@@ -138,7 +150,9 @@ class RunDirectory:
                 history["history"] = history_with(self._found())
                 print(f"{self.job}: had fewer steps, and is extended, {self.path}", flush=True)
             (self.path / RESULT_FILE).unlink(missing_ok=True)  # first: a kill leaves what it was
-            _write_json(self.path / RUN_FILE, self.identity | history)
+            _write_json(
+                self.path / RUN_FILE, self.identity | history | {"provides": self._provides}
+            )
 
     def _found(self) -> dict[str, Any]:
         return json.loads((self.path / RUN_FILE).read_text())
@@ -198,46 +212,6 @@ def read_result(path: epath.PathLike) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def fingerprint_of(path: epath.PathLike) -> str:
-    """The fingerprint of the run that made an artefact; of any other artefact that of its content.
-
-    What is inside of a run has its place added: one of its checkpoints isn't another. A checkpoint
-    from before a run was extended keeps the fingerprint that it had then.
-    """
-    if run := run_around(path):
-        place = epath.Path(path).relative_to(run[0])
-        found = fingerprint_at(place.parts, run[1])
-        return f"{found}/{place.as_posix()}" if place.parts else found
-    return _content_fingerprint(located(path))
-
-
-def folder_of_run(path: epath.PathLike) -> epath.Path | None:
-    """The folder of the run of ours that an artefact is, or is a part of."""
-    found = run_around(path)
-    return found and found[0]
-
-
-def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
-    """Raises ConfigError where a run of ours made an artefact that is no such thing.
-
-    What others made has no such record, and passes.
-    """
-    run = run_around(path)
-    if run and run[1]["job"] not in jobs:
-        raise ConfigError(
-            f"{path}: found a run of `{run[1]['job']}`, expected {role}, of {' or '.join(jobs)}"
-        )
-
-
-def run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None:
-    """The run of ours that an artefact is, or is a part of: its folder and its run.json."""
-    folder = epath.Path(path)
-    for candidate in (folder, *list(folder.parents)[:2]):
-        if (candidate / RUN_FILE).exists():
-            return candidate, json.loads((candidate / RUN_FILE).read_text())
-    return None
-
-
 def _changed_lines(before: list[str], now: list[str]) -> list[str]:
     """'NAME was VALUE, is now VALUE' for the first few parameters that differ."""
     was, is_now = values_by_name(before), values_by_name(now)
@@ -245,33 +219,6 @@ def _changed_lines(before: list[str], now: list[str]) -> list[str]:
     lines = [f"{k} was {was.get(k, 'not set')}, is now {is_now.get(k, 'not set')}" for k in keys]
     hidden = len(lines) - SHOWN_DIFFERENCES
     return lines[:SHOWN_DIFFERENCES] + [f"and {hidden} more"] * (hidden > 0)
-
-
-def _combine(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
-    parents = {role: parent["fingerprint"] for role, parent in lineage.items()}
-    text = json.dumps([fingerprint, parents], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _content_fingerprint(artefact: epath.Path) -> str:
-    """Digest of names, sizes and both ends of the largest files: all of XXL would take long.
-
-    In buckets only the path is hashed. A missing path gives ''; the reader reports it.
-    """
-    if "://" in os.fspath(artefact):
-        return hashlib.sha256(os.fspath(artefact).encode()).hexdigest()[:12]
-    folder = Path(artefact)
-    if not folder.exists():
-        return ""
-    files = [file for file in folder.rglob("*") if file.is_file()] or [folder]
-    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
-    digest = hashlib.sha256(json.dumps(sizes, sort_keys=True).encode())
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name))[:SAMPLED_FILES]:
-        with (folder / name).open("rb") as file:
-            digest.update(file.read(SAMPLED_BYTES))
-            file.seek(max(0, sizes[name] - SAMPLED_BYTES))
-            digest.update(file.read(SAMPLED_BYTES))
-    return digest.hexdigest()[:12]
 
 
 def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:

@@ -68,13 +68,14 @@ def includes(path):
 
 
 def header_requires(paths):
-    """The macros that the headers of some gin files require."""
+    """The macros that the headers of some gin files require, or that runs may know."""
     found = set()
     for path in paths:
         text = (GIN_CONFIGS / path).read_text()
         header = "\n".join(line for line in text.splitlines() if line.startswith("#"))
-        said = re.search(r"^# Requires:(.*?)(?=^# [A-Z][a-z ]+:|^#$|\Z)", header, re.M | re.S)
-        found |= set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", said[1])) if said else set()
+        section = r"^# (?:Requires|Taken[a-z ]*):(.*?)(?=^# [A-Z][a-z ]+:|^#$|\Z)"
+        for said in re.findall(section, header, re.M | re.S):
+            found |= set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", said))
     return found
 
 

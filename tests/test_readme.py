@@ -1,4 +1,4 @@
-"""Every command of the README is one that the project understands."""
+"""Every command of the README is one that the project understands, every name one that it has."""
 
 import re
 import shlex
@@ -16,10 +16,16 @@ from pagap_jax.main import main
 from pagap_jax.study.command import run_command as main_of_report
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMAND_PAGES = ("README.md", "docs/data.md", "docs/own_study.md")
+PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+MADE_BY_RUNS = {"export/", "figures/"}
+# Of the shell, of XLA, and instruction sets: capitals that are no macros.
+NO_MACROS = {"AVX2", "SSE4_2", "XLA_FLAGS", "PYTHONPATH", "PAGAP_PROCESSES"}
+NOT_OURS = {"--xla_cpu_max_isa"}
 
 
 def commands():
-    text = "\n".join((ROOT / page).read_text() for page in ("README.md", "docs/data.md"))
+    text = "\n".join((ROOT / page).read_text() for page in COMMAND_PAGES)
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -62,3 +68,61 @@ def test_command_is_understood(words, monkeypatch, tmp_path):
 
 def test_the_two_commands_are_there():
     assert [["make", "demo"], ["make", "test"]] == list(commands())[:2]
+
+
+def texts(pattern):
+    """The texts of files of ours."""
+    return "\n".join(path.read_text() for path in ROOT.glob(pattern))
+
+
+def quoted(page):
+    """What stands between backticks outside of blocks of code."""
+    plain = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    return re.findall(r"`([^`\n]+)`", plain)
+
+
+def spelled_out(name):
+    """'sizes/{small,base}.gin' as two names."""
+    found = re.search(r"\{(.*?)\}", name)
+    if not found:
+        return [name]
+    return [name.replace(found[0], part) for part in found[1].split(",")]
+
+
+def is_there(name):
+    """A file or folder by its path in the project, in the package or among its gin files."""
+    roots = (ROOT, ROOT / "pagap_jax", ROOT / "gin_configs")
+    if "/" not in name:
+        return any(True for root in roots for _ in root.rglob(name))
+    return any((root / name).exists() for root in roots)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_is_there(page):
+    named = [name for name in quoted(page) if re.fullmatch(r"[\w/{},.]+(\.py|\.gin|/)", name)]
+    named = [one for name in named if name not in MADE_BY_RUNS for one in spelled_out(name)]
+    assert [name for name in named if not is_there(name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_macro_is_one(page):
+    gin = texts("gin_configs/**/*.gin")
+    macros = {*re.findall(r"^([A-Z]\w*) =", gin, re.M), *re.findall(r"%([A-Z]\w*)", gin)}
+    named = {
+        m[1] for name in quoted(page) if (m := re.match(r"([A-Z][A-Z0-9_]{2,})(\s?=|$)", name))
+    }
+    assert named - macros - NO_MACROS == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_flag_is_one(page):
+    sources = "\n".join(texts(f"{room}/**/*.py") for room in ("pagap_jax", "launch", "benchmarks"))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z_]+", (ROOT / page).read_text())) - NOT_OURS
+    known = set(re.findall(r"--[a-z][a-z_]+", sources))
+    assert named - known == set()

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from pagap_jax.errors import ConfigError, RetryError
-from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
+from pagap_jax.lineage import fingerprint_of, require_job
+from pagap_jax.run_directory import RunDirectory, read_result
 
 
 def open_run(path, job="sft", configuration="rate = 1", **parents):

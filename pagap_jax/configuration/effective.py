@@ -11,7 +11,9 @@ import gin
 from pagap_jax.configuration import registry
 from pagap_jax.configuration.annotations import Target
 from pagap_jax.configuration.checking import Checked
+from pagap_jax.configuration.inheritance import check_agreement, provided, taken
 from pagap_jax.configuration.statements import Macro, Statement, read_statements
+from pagap_jax.run_directory import ConfigurationText
 
 # What `run_job` gives to a job whose function has a parameter of this name; gin can't bind them.
 INJECTED = ("config_text", "run_job", "command_line", "search_paths")
@@ -35,6 +37,12 @@ class Configuration:
         """Names of the macros that say where things lie."""
         return tuple(name for name in self._checked.macros if name.endswith(PLACES))
 
+    def taken(self) -> list[str]:
+        """What was taken from runs that the job reads, a line each."""
+        macros = self._checked.macros
+        sources = {name: one.file for name, one in macros.items() if one.file}
+        return [f"{name}: as in {f}" for name, f in sources.items() if f.suffix != ".gin"]
+
     def texts(self) -> list[str]:
         """How values were read that look like gin's numbers and are none, a line each."""
         statements = [*self._checked.macros.values(), *self._checked.bindings.values()]
@@ -44,9 +52,13 @@ class Configuration:
             if one.not_gin and re.match(r"[-+\d]", one.value)
         ]
 
-    def identity(self) -> str:
+    def identity(self) -> ConfigurationText:
         """What the job computes, up to rounding: not where things lie or show, nor the devices."""
-        return self.operative_config_text((*self.place_macros, *DISPLAY), with_devices=False)
+        places = self.place_macros
+        text = self.operative_config_text((*places, *DISPLAY), with_devices=False)
+        identity = ConfigurationText(text)
+        identity.provides = provided(self._checked, places)
+        return identity
 
     def operative_config_text(
         self, exclude_keys: Collection[str] = (), with_devices: bool = True
@@ -98,8 +110,10 @@ def parse(
             the option.
     """
     gin.clear_config()
-    statements = read_statements(gin_files, gin_bindings, search_paths)
+    given = read_statements(gin_files, gin_bindings, search_paths)
+    statements = [*taken(job_function.__name__, given), *given]
     checked = Checked(job_function, statements, INJECTED)
+    check_agreement(job_function.__name__, checked)
     in_force = [*checked.macros.values(), *checked.bindings.values()]
     gin.parse_config([_as_gin(statement) for statement in in_force])
     return Configuration(checked)

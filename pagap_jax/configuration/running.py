@@ -28,7 +28,8 @@ def run_job(argv: Sequence[str]) -> None:
     command = parse_command_line(argv)
     function = load_job(command.job)
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
-    print(*configuration.texts(), sep="\n", end="\n" * bool(configuration.texts()), flush=True)
+    for line in (*configuration.texts(), *configuration.taken()):
+        print(line, flush=True)
     # All of it, devices too: processes that spread a job differently wait for each other forever.
     check_same("the settings", configuration.operative_config_text(configuration.place_macros))
     offered = {

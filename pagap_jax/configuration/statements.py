@@ -5,7 +5,7 @@ import importlib
 import io
 import re
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,16 @@ class Statement:
     # Why the value, a text, isn't gin; only a parameter that is a string may have it.
     not_gin: str = ""
 
+    def in_scope(self, scope: str, macros: Collection[str]) -> "Statement":
+        """The same of a scope of its own; macros in `macros` keep their names."""
+        value = in_scope(scope, self.value, macros)
+        if not self.parameter:
+            name = self.selector if self.selector in macros else f"{scope}/{self.selector}"
+            return dataclasses.replace(self, selector=name, value=value)
+        return dataclasses.replace(
+            self, scope="/".join((scope, *[self.scope] * bool(self.scope))), value=value
+        )
+
     @property
     def on_command_line(self) -> bool:
         return self.file is None
@@ -66,6 +76,19 @@ class Statement:
         """What is bound, as gin writes it."""
         name = f"{self.selector}.{self.parameter}" if self.parameter else self.selector
         return f"{self.scope}/{name}" if self.scope else name
+
+
+def in_scope(scope: str, value: Any, macros: Collection[str]) -> Any:
+    """A value whose references and macros, but for those in `macros`, are those of a scope."""
+    if isinstance(value, Reference):
+        return dataclasses.replace(value, scopes=(scope, *value.scopes))
+    if isinstance(value, Macro) and value.name not in macros:
+        return Macro(f"{scope}/{value.name}")
+    if isinstance(value, dict):
+        return {in_scope(scope, k, macros): in_scope(scope, v, macros) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(in_scope(scope, part, macros) for part in value)
+    return value
 
 
 class _Delegate(config_parser.ParserDelegate):
@@ -122,6 +145,18 @@ def _read_file(
             if included.resolve() in (*including, path.resolve()):
                 raise ConfigError(f"{origin}: {parsed.filename!r} includes itself")
             yield from _read_file(included, search_paths, (*including, path.resolve()))
+
+
+def read_lines(text: str, file: Path | None) -> list[Statement]:
+    """Bindings of a text as if they stood in `file`; modules that it imports are imported."""
+    shown = shown_path(file) if file else "run.json"
+    statements = []
+    for parsed in _parse(text, shown):
+        if isinstance(parsed, config_parser.ImportStatement):
+            _import(parsed, shown)
+        elif isinstance(parsed, config_parser.BindingStatement):
+            statements.append(dataclasses.replace(_statement(parsed, shown), file=file))
+    return statements
 
 
 def _read_binding(binding: str) -> Statement:

@@ -13,8 +13,9 @@ from pagap_jax.interop.hugging_face import is_hugging_face, open_hugging_face
 from pagap_jax.interop.orbax import has_orbax_metadata, open_orbax, read_orbax_arrays
 from pagap_jax.interop.stored import StoredCheckpoint
 from pagap_jax.interop.t5x import find_t5x, open_t5x
+from pagap_jax.lineage import RUN_FILE
 from pagap_jax.model.config import T5Config
-from pagap_jax.run_directory import RUN_FILE, read_result
+from pagap_jax.run_directory import read_result
 
 CHECKPOINTS, PARAMS, OPTIMIZER = "checkpoints", "params", "optimizer"
 

@@ -25,6 +25,7 @@ from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
 from pagap_jax.jobs.pair_origins import PairOrigin
 from pagap_jax.jobs.reference_scores import origin
+from pagap_jax.lineage import require_job
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
@@ -35,7 +36,7 @@ from pagap_jax.model.sharding import (
     replicated,
 )
 from pagap_jax.policies import Policy
-from pagap_jax.run_directory import RunDirectory, require_job
+from pagap_jax.run_directory import RunDirectory
 from pagap_jax.streams import Purpose, key_for
 from pagap_jax.train.loop import StepFunction, TrainLoop
 from pagap_jax.train.optimizer import LearningRate

@@ -23,12 +23,13 @@ from pagap_jax.intervals import Rate
 from pagap_jax.jobs.evaluate import StudyLabels, facts_of
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, open_pairs
 from pagap_jax.jobs.reference_scores import compile_scorer
+from pagap_jax.lineage import fingerprint_of, folder_of_run, require_job
 from pagap_jax.mapping.batching import map_batches
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import StreamRow, row_to_dict
-from pagap_jax.run_directory import RunDirectory, fingerprint_of, folder_of_run, require_job
+from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.state import abstract_params
 
 PROXY = "proxy"

@@ -25,11 +25,12 @@ from pagap_jax.files import write_atomically
 from pagap_jax.interop.opening import saved_steps
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, open_pairs
+from pagap_jax.lineage import fingerprint_of, require_job
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import are_several, is_first
 from pagap_jax.records import CheckpointRow, RowIdentity, row_to_dict
-from pagap_jax.run_directory import RunDirectory, fingerprint_of, read_result, require_job
+from pagap_jax.run_directory import RunDirectory, read_result
 from pagap_jax.run_warnings import check_limits
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, choose_rows

@@ -13,13 +13,13 @@ from pagap_jax.data.stored import read_metadata
 from pagap_jax.data.vocabulary import describe_vocabulary, sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.interop.restoring import restore_params
+from pagap_jax.lineage import require_job
 from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import rows_of_process
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
-from pagap_jax.run_directory import require_job
 from pagap_jax.streams import Purpose, generator_for
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate

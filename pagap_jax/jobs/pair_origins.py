@@ -14,9 +14,9 @@ from pagap_jax.align.pairs import PairSource
 from pagap_jax.align.step import AlignStep, Reduction
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.reference_scores import read_reference_scores
+from pagap_jax.lineage import require_job
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.policies import Params, Policy
-from pagap_jax.run_directory import require_job
 from pagap_jax.sampling.methods import SamplingMethod
 
 

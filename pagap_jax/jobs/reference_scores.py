@@ -23,12 +23,13 @@ from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, open_pairs
+from pagap_jax.lineage import fingerprint_of, require_job
 from pagap_jax.mapping.batching import compile_for, map_batches
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy
 from pagap_jax.processes import is_first
-from pagap_jax.run_directory import RunDirectory, fingerprint_of, require_job
+from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.state import abstract_params
 
 SCORES_FILE = "scores.npz"

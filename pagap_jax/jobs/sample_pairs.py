@@ -17,6 +17,7 @@ from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.evaluation.examine import sample_fields
 from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, choose_prompts, open_pairs
+from pagap_jax.lineage import require_job
 from pagap_jax.mapping.batching import compile_sampler, map_batches
 from pagap_jax.mapping.judging import labelled
 from pagap_jax.mapping.kept import Kept
@@ -24,7 +25,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
-from pagap_jax.run_directory import RunDirectory, require_job
+from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, key_for

@@ -17,10 +17,10 @@ from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy
 from pagap_jax.library.batches import Batches, as_many, several
 from pagap_jax.library.settings import Given, complete, texts_of
+from pagap_jax.lineage import require_job
 from pagap_jax.mapping.batching import compile_for
 from pagap_jax.model.config import T5Config
 from pagap_jax.policies import Policy
-from pagap_jax.run_directory import require_job
 from pagap_jax.sampling.loop import END_ID, Samples
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, key_for

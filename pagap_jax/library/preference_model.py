@@ -13,10 +13,10 @@ from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.library.batches import Batches, as_many, several
 from pagap_jax.library.policy import Response, encoded_responses
 from pagap_jax.library.settings import JUDGE_JOB, Given, complete, texts_of
+from pagap_jax.lineage import require_job
 from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.records import CHOICE_A, CHOICE_B
-from pagap_jax.run_directory import require_job
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pagap_jax.data.stored import read_metadata
 from pagap_jax.data.texts import Texts, kept_texts
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.interop.opening import config_of, open_checkpoint
+from pagap_jax.lineage import RUN_FILE, fingerprint_of, run_around
 from pagap_jax.model.config import T5Config
-from pagap_jax.run_directory import RUN_FILE, fingerprint_of, run_around
 from pagap_jax.sampling.methods import SamplingMethod
 
 JUDGE_JOB = "preference_model"

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pagap_jax.errors import ConfigError
-from pagap_jax.run_directory import RUN_FILE
+from pagap_jax.lineage import RUN_FILE
 
 KINDS = ("parameters", "optimizer", "data", "compiled", "logs", "other")
 COMPILED = ".compiled"  # of a study; a job by itself keeps its programs in ~/.cache

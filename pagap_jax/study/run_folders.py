@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from pagap_jax.errors import DataError
-from pagap_jax.run_directory import RUN_FILE, read_result
+from pagap_jax.lineage import RUN_FILE
+from pagap_jax.run_directory import read_result
 
 METRICS_FILE, WARNINGS_FILE, SAMPLES_FILE = "metrics.jsonl", "warnings.jsonl", "samples.jsonl"
 _TEXT, _NUMBER = (str,), (int, float)
