@@ -69,10 +69,10 @@ def _policies(
 
 
 def _card(name: str, row: Mapping[str, Any], sample: Mapping[str, Any]) -> page.Card:
-    probability = sample["golden_probability"]
+    probability, text = sample["golden_probability"], sample["response"] or "(empty)"
     kind = "wins" if probability > 0.5 else "loses" if probability < 0.5 else ""
     verdict = f"golden model: {kind or 'a tie'}, P {probability:.3f}"
     if name == "sft":
-        return page.Card("SFT", "where all arms start", sample["response"], verdict, name, kind)
+        return page.Card("SFT", "where all arms start", text, verdict, name, kind)
     about = f"{settings_of(row)}, KL {row['kl']:.1f}"
-    return page.Card(name, about, sample["response"], verdict, name.split(", ")[0], kind)
+    return page.Card(name, about, text, verdict, name.split(", ")[0], kind)
