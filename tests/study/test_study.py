@@ -8,6 +8,10 @@ import pytest
 
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.intervals import wilson_interval
+from pagap_jax.jobs.evaluate import warn_of
+from pagap_jax.records import CheckpointRow, row_from_dict
+from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_warnings import read_warnings
 from pagap_jax.study.rows import read_csv
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
@@ -159,6 +163,22 @@ def test_runs_warn_of_what_is_broken_and_the_study_gathers_it(study):
         assert line.startswith(f"  {warning['stage']}: warning: ")
     assert ": warning: " not in study.second
     assert f"warnings: {len(found)} in " in study.second
+
+
+def test_an_evaluation_warns_where_the_proxy_model_is_over_optimised(study, tmp_path):
+    """A prompt that fills up counts once, whatever the row counts."""
+    (line, *_) = (study.seed / "rows" / toy.ONLINE / "rows.jsonl").read_text().splitlines()
+    row = row_from_dict(CheckpointRow, json.loads(line))
+    fine = dataclasses.replace(
+        row, kl_prompts=512, win_rate_prompts=512, share_unique=0.9, share_finished=1.0,
+        win_rate=0.8, proxy_win_rate=0.9,
+    )  # fmt: skip
+    fallen = dataclasses.replace(fine, step=8, win_rate=0.25, proxy_win_rate=0.99)
+    known = {"kl_prompt_id": np.arange(512), "prompt_id": np.arange(512) // 4}
+    with RunDirectory(str(tmp_path / "rows"), "evaluate", "") as run:
+        warn_of(run, [fine, fallen], known)
+    kinds = [(warning["kind"], warning["step"]) for warning in read_warnings(run.path)]
+    assert kinds == [("win_rate_prompts", None), ("proxy_above_golden", 8)]
 
 
 def told(warning):
