@@ -256,7 +256,7 @@ def _details(
     yield page.bullets(context.notes) or page.paragraph("Nothing was noted.")
     if runs:
         yield page.subheading("Runs and their files")
-        yield report_runs.folders(runs, links)
+        yield page.disclosure(counted(len(runs), "run"), report_runs.folders(runs, links))
 
 
 _VALIDATION = (
