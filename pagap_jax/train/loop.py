@@ -137,6 +137,8 @@ class TrainLoop:
     ) -> TrainState:
         with progress_bar() as progress:
             task = progress.add_task(run.job, total=self.train_steps, completed=start, note="")
+            if asked_to_stop(start):
+                raise stopping.stopped(f"asked to stop; the same command goes on from step {start}")
             if start and hooks.lacks_validation(start):  # stopped while it was validated
                 hooks.save(state, start, False)
             for step in range(start, self.train_steps):
@@ -152,7 +154,7 @@ class TrainLoop:
                 if is_planned or done % self.metrics_period == 0:
                     row = hooks.log.write(done)
                     progress.update(task, completed=done, note=f"loss {row['loss']:.4f}")
-                stopping_here = asked_to_stop() and done < self.train_steps
+                stopping_here = asked_to_stop(done) and done < self.train_steps
                 try:
                     if not stopping_here:
                         hooks.save(state, done, is_planned or self._saves_between(done))
