@@ -29,6 +29,7 @@ PATIENCE = 20.0  # seconds until all look whether to stop; a compilation togethe
 
 _index, _count = 0, 1
 _looks = 0  # of this process, as many as of all others
+_trains = False
 
 
 def join_processes() -> None:
@@ -191,16 +192,24 @@ def are_several() -> bool:
     return _count > 1
 
 
-def asked_to_stop() -> bool:
+def asked_to_stop(step: int | None = None) -> bool:
     """Whether work is to stop here: SIGTERM or Ctrl-C came, to this or to another process.
 
     All processes stop at the same look, so each has to look as often as the others. JAX passes the
     request on in the background: a look costs next to nothing.
+
+    Args:
+        step: of training; None between two batches of anything else. Orbax asks JAX with the step
+            it saves, and JAX counts one kind of look: once a process of several trains, its looks
+            between batches don't count.
     """
-    global _looks
+    global _looks, _trains
     if _count == 1:
         return stopping.is_requested()
+    _trains |= step is not None
+    if step is None and _trains:
+        return False
     from jax.experimental import multihost_utils
 
     _looks += 1
-    return multihost_utils.reached_preemption_sync_point(_looks)
+    return multihost_utils.reached_preemption_sync_point(_looks if step is None else step)

@@ -148,6 +148,8 @@ class TrainLoop:
     ) -> TrainState:
         progress = TrainingProgress(run.job, start, self.train_steps)
         with contextlib.closing(hooks.log), progress:
+            if asked_to_stop(start):
+                raise stopping.stopped(f"asked to stop; the same command goes on from step {start}")
             if start and hooks.lacks_validation(start):  # stopped while it was validated
                 hooks.save(state, start, False)
             for step in range(start, self.train_steps):
@@ -164,7 +166,7 @@ class TrainLoop:
                     row = hooks.log.write(done)
                     progress.show(done, row)
                     check_limits(run, row, done)
-                stopping_here = asked_to_stop() and done < self.train_steps
+                stopping_here = asked_to_stop(done) and done < self.train_steps
                 try:
                     if not stopping_here:
                         hooks.save(state, done, is_planned or self._saves_between(done))
