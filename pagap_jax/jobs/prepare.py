@@ -74,10 +74,7 @@ def prepare(
         DataError: the data don't hold what was expected.
     """
     files = _files_by_source(data_file, mixture_or_task_name, sources)
-    # Not as a string of its own: what the text provides for later jobs goes on with it.
-    config_text = config_text + "".join(
-        f"content of {name} = {files[name].digest()}\n" for name in files
-    )
+    config_text += "".join(f"content of {name} = {files[name].digest()}\n" for name in files)
     with RunDirectory(model_dir, "prepare", config_text) as run:
         if (done := run.result()) is not None:
             return done
