@@ -50,13 +50,15 @@ class StudyLabels:
     study_dir: str = ""
 
     def named(self, path: epath.Path) -> str:
-        """A place in the study's folder, without the folder.
+        """A place in the study's folder, without the folder; the whole place without a study.
 
         Raises:
             ConfigError: it isn't in there.
         """
+        if not self.study_dir:
+            return path.as_posix()
         try:
-            return path.relative_to(self.study_dir or "").as_posix()
+            return path.relative_to(self.study_dir).as_posix()
         except ValueError as error:
             raise ConfigError(
                 f"POLICY_DIR: found {path}, expected it in {self.study_dir}"
