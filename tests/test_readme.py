@@ -16,12 +16,16 @@ from pagap_jax.main import main
 from pagap_jax.study.command import run_command as main_of_report
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND_PAGES = ("README.md", "docs/data.md", "docs/own_study.md")
+COMMAND_PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("data", "own_study", "checkpoints", "measures", "results")),
+)
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 MADE_BY_RUNS = {"export/", "figures/"}
 # Of the shell, of XLA, and instruction sets: capitals that are no macros.
-NO_MACROS = {"AVX2", "SSE4_2", "XLA_FLAGS", "PYTHONPATH", "PAGAP_PROCESSES"}
-NOT_OURS = {"--xla_cpu_max_isa"}
+OF_OTHERS = {"XLA_FLAGS", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "WANDB_PROJECT"}
+NO_MACROS = {"AVX2", "SSE4_2", "PAGAP_PROCESSES", *OF_OTHERS}
+NOT_OURS = {"--xla_cpu_max_isa", "--logdir"}
 
 
 def commands():
