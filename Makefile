@@ -1,4 +1,4 @@
-# make demo   the whole study at tiny scale (about 15 minutes on 2 cores)
+# make demo   the whole study at tiny scale (about 12 minutes on 2 cores)
 # make test   the tests
 # make check  format, lint, types and import direction
 # make pods   compiles for TPU slices with TPUs' own compiler, which it installs into .tpu (0.7 GB)
