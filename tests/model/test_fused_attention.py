@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.losses.log_probs import sequence_log_prob
-from pagap_jax.model import encoder, transformer
+from pagap_jax.model import encoder, layers, transformer
 from pagap_jax.model import fused_attention as fused
 from pagap_jax.model.attention import relative_position_buckets
 from pagap_jax.model.attention_blocks import Blocks, distances, group_width, skewed
@@ -207,6 +207,13 @@ class TestInTheModel:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected
         )
+
+    def test_an_mlp_that_keeps_its_products_alone_has_the_same_gradients(self, monkeypatch):
+        """As on TPUs; activations are computed again."""
+        expected = self.log_probs(self.CONFIG)
+        monkeypatch.setattr(layers, "is_for_tpu", lambda: True)
+        found = self.log_probs(self.CONFIG)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
     def test_dropout_draws_the_same_masks(self, monkeypatch):
         config = dataclasses.replace(self.CONFIG, dropout_rate=0.3)
