@@ -119,6 +119,11 @@ class RunDirectory:
     def metrics(self) -> epath.Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def earlier_ends(self) -> set[int]:
+        """Steps at which the run had ended before it was extended."""
+        return {one["train_steps"] for one in self._found().get("history", ())}
+
     def result(self) -> dict[str, Any] | None:
         """What the finished job measured; None while it isn't finished."""
         return read_result(self.path)
@@ -148,7 +153,11 @@ class RunDirectory:
             history = {}
             if self._made_something():
                 history["history"] = history_with(self._found())
-                print(f"{self.job}: had fewer steps, and is extended, {self.path}", flush=True)
+                print(
+                    f"{self.job}: had fewer steps, and is extended, {self.path}; runs that started"
+                    " from its end were made from what it was",
+                    flush=True,
+                )
             (self.path / RESULT_FILE).unlink(missing_ok=True)  # first: a kill leaves what it was
             _write_json(
                 self.path / RUN_FILE, self.identity | history | {"provides": self._provides}

@@ -97,7 +97,7 @@ class MlpBlock(nn.Module):
             suffix = "" if len(config.mlp_activations) == 1 else f"_{i}"
             dense = Dense(config.mlp_dim, ("embed", "mlp"), config.dtype, name=f"wi{suffix}")
             products = [*products, dense(x)]
-        gated = functools.partial(_gated, config.mlp_activations)
+        gated: Callable[..., AnyArray] = functools.partial(_gated, config.mlp_activations)
         if is_for_tpu():
             # The products alone are kept for the backward pass, not each step of an activation:
             # a quarter of the temporaries of Large, and fewer cycles than to write and read them.

@@ -20,6 +20,7 @@ from pagap_jax.study.stages import Stage, in_order, search_path_options
 
 RunJob = Callable[[Sequence[str]], object]
 LOOK_EVERY = 0.5  # seconds between two looks whether all workers are alive, and whether to stop
+KEPT = ("measured", "judged", "made")  # what jobs without checkpoints keep of their passes
 STOP_WITHIN = 30.0  # seconds that a worker has to save what it's at
 
 _told: SimpleQueue | None = None  # of a worker
@@ -121,7 +122,7 @@ class Workers:
         begun = {stage.name for stage in under_way if (self._study_dir / stage.name).exists()}
         others = sorted(begun - said.keys())
         lines = [f"  {name}: {message}" for name, message in sorted(said.items())]
-        lines += [f"  {name}: goes on from what it had saved before" for name in others]
+        lines += [f"  {name}: {_saved_before(self._study_dir / name)}" for name in others]
         return "\n".join(["asked to stop; the same command goes on", *lines])
 
     def _check_alive(self, stages: Sequence[str]) -> None:
@@ -155,6 +156,16 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _saved_before(run: Path) -> str:
+    """What a run that was ended where it was goes on from."""
+    steps = [int(path.name) for path in run.glob("checkpoints/*") if path.name.isdecimal()]
+    if steps:
+        return f"will go on from step {max(steps)}, saved before"
+    if any((run / passes).exists() for passes in KEPT):
+        return "will go on from what it had measured before"
+    return "had saved nothing yet, and will begin again"
 
 
 def _start_worker(cores: Queue, told: SimpleQueue, study_dir: str) -> None:

@@ -104,8 +104,13 @@ class TrainLoop:
             StoppedError: asked to stop; a checkpoint of the step was saved.
         """
         best_of = validator.best_of if validator else lambda steps: None
+        earlier_ends = run.earlier_ends  # other runs may have started from there
+
+        def stays(step: int) -> bool:
+            return self._saves_at(step) or step in earlier_ends
+
         checkpoints = Checkpoints(
-            run.checkpoints, self._saves_at, self.max_to_keep, best_of, self.keep_optimizer_states
+            run.checkpoints, stays, self.max_to_keep, best_of, self.keep_optimizer_states
         )
         # Closing waits for a save under way, also where a step fails (it was a good one).
         with contextlib.ExitStack() as until_saved, contextlib.closing(checkpoints):

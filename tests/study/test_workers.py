@@ -12,6 +12,7 @@ import pytest
 
 from pagap_jax import stopping
 from pagap_jax.errors import DataError, RetryError
+from pagap_jax.study import workers as workers_module
 from pagap_jax.study.stages import Artefact, Stage
 from pagap_jax.study.workers import Workers
 
@@ -150,10 +151,19 @@ def test_when_asked_to_stop_workers_save_first(number, tmp_path):
     stderr = study.communicate(timeout=TIME_LIMIT)[1]
     error = "InterruptError" if number == signal.SIGINT else "StoppedError"
     assert f"{error}: asked to stop; the same command goes on\n  loop: saved step 3\n" in stderr
-    assert "  slow: goes on from what it had saved before\n" in stderr
+    assert "  slow: had saved nothing yet, and will begin again\n" in stderr
     assert "KeyboardInterrupt" not in stderr
     assert (tmp_path / "loop" / "ended").exists()
     assert not (tmp_path / "slow" / "ended").exists() and not (tmp_path / "next").exists()
+
+
+def test_what_an_ended_run_goes_on_from_is_said_as_it_is(tmp_path):
+    assert workers_module._saved_before(tmp_path) == "had saved nothing yet, and will begin again"
+    (tmp_path / "judged").mkdir()
+    assert workers_module._saved_before(tmp_path) == "will go on from what it had measured before"
+    for name in ("2", "10", "12.orbax-checkpoint-tmp"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert workers_module._saved_before(tmp_path) == "will go on from step 10, saved before"
 
 
 def test_ctrl_c_while_workers_start_is_kept_for_them(tmp_path):
