@@ -10,6 +10,7 @@ from pagap_jax.study import gates, run
 from pagap_jax.study.context import Gate
 from pagap_jax.study.gates import check_gates, describe, inside
 from pagap_jax.study.plan import Plan
+from pagap_jax.study.workers import Workers
 from tests.fixtures import toy
 
 RESULTS = {
@@ -83,13 +84,13 @@ def test_bars(low, high, words, good, bad):
     assert not any(inside(value, low, high) for value in [*bad, math.nan])
 
 
-class OneStageAtATime:
+class OneStageAtATime(Workers):
     """Workers that run nothing and report each stage as finished."""
 
     seen: list[str] = []
 
     def __init__(self, *_):
-        pass
+        self.number = 1
 
     def run(self, stages, on_finished):
         """Ends where `on_finished` raises, as the real ones do."""

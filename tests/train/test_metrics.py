@@ -72,7 +72,7 @@ def test_writers_are_given_every_row_once_also_those_of_before(path):
     kept = '{"step": 1, "wall_time": 5.0, "loss": 0.5}\n'
     path.write_text(kept + '{"step": 2, "wall_time": 6.0, "loss": 0.4}\n')
     writer = Noted()
-    log = MetricsLog(path, 1, [writer])
+    log = MetricsLog(path, 1, writers=[writer])
     log.add({"loss": jnp.float32(0.25), "chosen_probability": jnp.float32("nan")})
     log.write(2)
     assert writer.rows == [(1, {"loss": 0.5}), (2, {"loss": 0.25})]
