@@ -39,6 +39,8 @@ class RecordedConfiguration:
             raise ConfigError(f"{self._where}: found no {key}, expected it among the settings")
         try:
             (statement,) = read_statements((), (f"{key} = {self._lines[key]}",))
+            if statement.not_gin:  # what would be text on a command line
+                raise ConfigError(statement.not_gin)
             return self._built(statement.value, place)
         except ConfigError as error:
             raise ConfigError(
