@@ -35,7 +35,8 @@ def shown_of(
 
     Args:
         response: in tokens.
-        golden, proxy: of the responses as a, against the golden policy's as b.
+        golden: verdicts on the responses as a, against the golden policy's as b.
+        proxy: the proxy model's, likewise.
 
     Returns:
         response [S, R]; golden_probability and proxy_probability [S], that the judge prefers it.
