@@ -29,7 +29,8 @@ from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of
 from pagap_jax.processes import check_same, first_alone, is_first
 
 SHOWN_DIFFERENCES = 5
-RESULT_FILE = "result.json"
+RESULT_FILE, METRICS_FILE = "result.json", "metrics.jsonl"
+KEPT = "kept"  # of a run that was stopped: what it did of its passes over data, until it has ended
 
 
 class ConfigurationText(str):
@@ -117,7 +118,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> epath.Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def earlier_ends(self) -> set[int]:

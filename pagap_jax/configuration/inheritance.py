@@ -19,16 +19,9 @@ from pagap_jax.lineage import RUN_FILE, folder_of_run, identity_of
 OF_CHECKPOINT = "of_checkpoint"  # what rows call a policy of the size of a checkpoint
 # Fields of a model in which jobs may differ: how it is computed, not what its parameters are.
 FREE = {
-    *(
-        "dtype",
-        "dropout_rate",
-        "remat_policy",
-        "scan_layers",
-        "kernels",
-        "float32_attention_logits",
-    ),
+    "dtype", "dropout_rate", "remat_policy", "scan_layers", "kernels", "float32_attention_logits",
     "path",
-}
+}  # fmt: skip
 _LITERALS = (bool, int, float, str, tuple, list, type(None))
 
 

@@ -4,14 +4,14 @@ Takes any data set of pairs: D_initial, D_golden, sampled ones, and D_online by 
 online run, each pair with the step, the label and the judge's probability.
 """
 
-import argparse
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from pagap_jax.arguments import ArgumentParser
 from pagap_jax.data.reading import open_token_pairs
 from pagap_jax.data.stored import METADATA_FILE, TOKEN_COLUMNS, read_metadata
 from pagap_jax.errors import ConfigError
@@ -21,11 +21,6 @@ _WIDTH = 100  # characters
 _LABELS = {CHOICE_A: "label a", CHOICE_B: "label b", CHOICE_UNKNOWN: "no label"}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (`pagap show --help`)")
-
-
 def run_command(argv: Sequence[str]) -> int:
     """Prints them; 0.
 
@@ -33,7 +28,7 @@ def run_command(argv: Sequence[str]) -> int:
         ConfigError: bad arguments.
         DataError: no data set there, or a damaged one.
     """
-    parser = _Parser(prog="pagap show", description=__doc__)
+    parser = ArgumentParser(prog="pagap show", description=__doc__)
     parser.add_argument("data_set", metavar="PAIRS_DIR", help="or the folder of an online run")
     parser.add_argument("--split", default="train")
     parser.add_argument("--pairs", type=int, default=5, help="so many, evenly spaced (default 5)")

@@ -21,6 +21,7 @@ from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination, Measured
 from pagap_jax.evaluation.kept_measures import KeptMeasures
 from pagap_jax.evaluation.shown import samples_as_rows, shown_texts
+from pagap_jax.extension import CHECKPOINTS
 from pagap_jax.files import write_atomically
 from pagap_jax.interop.opening import saved_steps
 from pagap_jax.interop.restoring import restore_params
@@ -30,14 +31,12 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import are_several, is_first
 from pagap_jax.records import CheckpointRow, RowIdentity, row_to_dict
-from pagap_jax.run_directory import RunDirectory, read_result
+from pagap_jax.run_directory import KEPT, RunDirectory, read_result
 from pagap_jax.run_warnings import check_limits
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, choose_rows
 from pagap_jax.train.prefetch import Prefetch
 from pagap_jax.train.state import abstract_params
-
-MEASURED_FOLDER = "measured"  # in a run's that isn't finished
 
 
 @gin.configurable
@@ -169,7 +168,7 @@ def facts_of(policy_dir: str) -> dict[str, Any]:
 
 def checkpoint_of(policy_dir: str, step: int) -> epath.Path:
     """The folder of a step."""
-    return epath.Path(policy_dir) / "checkpoints" / str(step)
+    return epath.Path(policy_dir) / CHECKPOINTS / str(step)
 
 
 def measure_checkpoints(
@@ -180,7 +179,7 @@ def measure_checkpoints(
     examination: Examination,
 ) -> list[Measured]:
     """Every step measured; the next checkpoint is read while one is measured."""
-    kept = KeptMeasures(run.path / MEASURED_FOLDER)
+    kept = KeptMeasures(run.path / KEPT)
     found = {step: kept.read(step) for step in steps}
     missing = [step for step, measured in found.items() if measured is None]
     if len(missing) < len(steps) and is_first():
@@ -268,4 +267,4 @@ def write_samples(
         for sample in samples_as_rows(texts, one.shown, vocabulary)
     ]
     write_atomically(run.path / "samples.jsonl", "".join(f"{line}\n" for line in lines).encode())
-    (run.path / MEASURED_FOLDER).rmtree(missing_ok=True)  # all that came of it is written
+    (run.path / KEPT).rmtree(missing_ok=True)  # all that came of it is written

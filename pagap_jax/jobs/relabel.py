@@ -16,7 +16,7 @@ from pagap_jax.mapping.judging import labelled
 from pagap_jax.mapping.kept import Kept
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
-from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_directory import KEPT, RunDirectory
 from pagap_jax.run_warnings import check_limits
 
 
@@ -38,7 +38,7 @@ def relabel(
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
         golden = judge.compiled(vocabulary, mesh, batch_size)
-        relabelled, result, kept = {}, {}, Kept(run.path / "judged")
+        relabelled, result, kept = {}, {}, Kept(run.path / KEPT)
         for split in read_metadata(pairs_dir)["splits"]:
             pairs = open_pairs(pairs_dir, split, vocabulary)
             columns = pairs.prompt, pairs.response_a, pairs.response_b

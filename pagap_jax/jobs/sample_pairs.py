@@ -25,7 +25,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN
-from pagap_jax.run_directory import RunDirectory
+from pagap_jax.run_directory import KEPT, RunDirectory
 from pagap_jax.run_warnings import check_limits
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose, key_for
@@ -73,7 +73,7 @@ def sample_pairs(
             "row": np.arange(len(prompts), dtype=np.int32),
         }
         # Two samples of each, so that policies a and b may be the same and their responses differ.
-        kept = Kept(run.path / "made")
+        kept = Kept(run.path / KEPT)
         policies = {"a": policy_a_path, "b": policy_b_path}
 
         def sample(side: str) -> np.ndarray:

@@ -106,7 +106,7 @@ def _judged(
 
 
 def _matches(responses: Iterable[Place]) -> Iterator[tuple[Place, Place]]:
-    """Of two policies, those with the same number; of one, all samples of a prompt."""
+    """Pairs to be judged: of two policies the same numbers, of one all samples of a prompt."""
     meeting: dict[Any, list[Place]] = {}
     several = len({path for path, _, _ in responses}) > 1
     for place in responses:

@@ -5,11 +5,12 @@ import ast
 import dataclasses
 import json
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from pagap_jax.arguments import ArgumentParser
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.interop.stored import Format, StoredCheckpoint
 from pagap_jax.library.options import add_text_options, given_by
@@ -66,14 +67,9 @@ def run_command(argv: Sequence[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (`pagap checkpoint --help`)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="pagap checkpoint", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = ArgumentParser(prog="pagap checkpoint", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=ArgumentParser)
     inspect = commands.add_parser(
         "inspect", help="format, step, sizes, parameters and its run's settings; reads no array"
     )

@@ -8,8 +8,9 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from pagap_jax.arguments import ArgumentParser
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.library.options import add_text_options, given_by
 
@@ -21,11 +22,6 @@ _JUDGE = """\
 a preference model's run: says how probable each response is to be preferred, asked in both orders;
 to the response of --beside with the same number, or without --beside to the other samples of the
 same prompt, on average"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (`pagap sample --help`)")
 
 
 def run_command(argv: Sequence[str]) -> int:
@@ -60,8 +56,8 @@ def run_command(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="pagap sample",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -3,13 +3,12 @@
 Runs nothing. Several studies make one report: tasks as panels, policy sizes as curves.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 
+from pagap_jax.arguments import ArgumentParser
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.study.context import Context, read_context, rows_of_studies
@@ -19,11 +18,6 @@ from pagap_jax.study.rows import write_csv
 ROWS_OF_STAGES = ("seed_*/rows/*/rows.jsonl", "seed_*/rows/*/stream_rows.jsonl")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (`pagap report --help`)")
-
-
 def run_command(argv: Sequence[str]) -> int:
     """Writes the report; 0.
 
@@ -31,7 +25,7 @@ def run_command(argv: Sequence[str]) -> int:
         ConfigError: bad arguments, a folder that no study made, or two studies of one name.
         DataError: rows are missing or damaged.
     """
-    parser = _Parser(prog="pagap report", description=__doc__)
+    parser = ArgumentParser(prog="pagap report", description=__doc__)
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
     parser.add_argument("--out", type=Path, required=True, help="folder for report and figures")
     arguments = parser.parse_args(argv)

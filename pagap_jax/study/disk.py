@@ -4,29 +4,25 @@ A row a stage. `thinning` is what would be free if all checkpoints but the newes
 alone, as with TrainLoop.keep_optimizer_states=False. Bytes as the files' sizes say.
 """
 
-import argparse
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from pagap_jax.arguments import ArgumentParser
 from pagap_jax.errors import ConfigError
+from pagap_jax.extension import CHECKPOINTS
 from pagap_jax.lineage import RUN_FILE
+from pagap_jax.run_directory import METRICS_FILE
 
 KINDS = ("parameters", "optimizer", "data", "compiled", "logs", "other")
 COMPILED = ".compiled"  # of a study; a job by itself keeps its programs in ~/.cache
 DATA = (".array_record", ".npz", ".jsonl")
-CHECKPOINTS, EXPORT = "checkpoints", "export"  # what Orbax writes
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (`pagap du --help`)")
+EXPORT = "export"  # of a pretraining run: its checkpoint
 
 
 def run_command(argv: Sequence[str]) -> int:
@@ -35,7 +31,7 @@ def run_command(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: bad arguments, or a folder that isn't there.
     """
-    parser = _Parser(prog="pagap du", description=__doc__)
+    parser = ArgumentParser(prog="pagap du", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     for folder in parser.parse_args(argv).folders:
         if not folder.is_dir():
@@ -76,7 +72,7 @@ def kind_of(path: Path) -> str:
         return "optimizer" if "optimizer" in folders else "parameters"
     if COMPILED in folders:
         return "compiled"
-    if "logs" in folders or path.name == "metrics.jsonl":
+    if "logs" in folders or path.name == METRICS_FILE:
         return "logs"
     return "data" if any(suffix in path.name for suffix in DATA) else "other"
 

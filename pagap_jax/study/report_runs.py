@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pagap_jax.run_directory import METRICS_FILE
+from pagap_jax.run_warnings import WARNINGS_FILE
 from pagap_jax.study import drawing
 from pagap_jax.study import report_page as page
 from pagap_jax.study.figures.training_curves import (
@@ -15,7 +17,7 @@ from pagap_jax.study.figures.training_curves import (
     label_of,
     shown_columns,
 )
-from pagap_jax.study.run_folders import METRICS_FILE, SAMPLES_FILE, WARNINGS_FILE, RunFolder
+from pagap_jax.study.run_folders import SAMPLES_FILE, RunFolder
 from pagap_jax.study.wording import counted
 
 _SHOWN_STAGES = 8  # with warnings; the others are folded

@@ -18,7 +18,7 @@ import gin
 
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow, StreamRow
-from pagap_jax.run_directory import locked, read_result
+from pagap_jax.run_directory import METRICS_FILE, locked, read_result
 from pagap_jax.study import report
 from pagap_jax.study.console import (
     ALL_WARNINGS,
@@ -196,7 +196,7 @@ def training_of(plan: Plan) -> Sequence[Mapping[str, Any]]:
     compared = {arm: run for arm, run in plan.baselines().items() if arm in ("online", "replayed")}
     for seed in plan.seeds if len(compared) == 2 else ():
         for arm, run in compared.items():
-            text = (Path(plan.study_dir) / f"seed_{seed}" / run / "metrics.jsonl").read_text()
+            text = (Path(plan.study_dir) / f"seed_{seed}" / run / METRICS_FILE).read_text()
             lines = [json.loads(line) for line in text.splitlines()]
             kept = TRAINING[TRAINING.index("step") :]
             rows += [{"seed": seed, "arm": arm} | {k: line[k] for k in kept} for line in lines]

@@ -11,9 +11,10 @@ import pandas as pd
 
 from pagap_jax.errors import DataError
 from pagap_jax.lineage import RUN_FILE
-from pagap_jax.run_directory import read_result
+from pagap_jax.run_directory import METRICS_FILE, read_result
+from pagap_jax.run_warnings import WARNINGS_FILE
 
-METRICS_FILE, WARNINGS_FILE, SAMPLES_FILE = "metrics.jsonl", "warnings.jsonl", "samples.jsonl"
+SAMPLES_FILE = "samples.jsonl"
 _TEXT, _NUMBER = (str,), (int, float)
 _WARNING = {"kind": _TEXT, "message": _TEXT, "value": _NUMBER, "threshold": _NUMBER}
 _SAMPLE = {

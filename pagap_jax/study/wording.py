@@ -84,7 +84,7 @@ def data_name(path: tuple[str, ...]) -> str:
 
 
 def settings_of(row: Mapping[str, Any]) -> str:
-    """Of which run and step a row is, in words."""
+    """A row's run and step, in words."""
     step = f"step {row['step']} of {row['train_steps']}"
     return f"β {row['beta']:g}, rate {row['learning_rate']:g}, {step}"
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pagap_jax import stopping
 from pagap_jax.errors import PagapError, RetryError, StoppedError
+from pagap_jax.run_directory import KEPT
 from pagap_jax.study.stages import Stage, in_order, search_path_options
 
 RunJob = Callable[[Sequence[str]], object]
 LOOK_EVERY = 0.5  # seconds between two looks whether all workers are alive, and whether to stop
-KEPT = ("measured", "judged", "made")  # what jobs without checkpoints keep of their passes
 STOP_WITHIN = 30.0  # seconds that a worker has to save what it's at
 
 _told: SimpleQueue | None = None  # of a worker
@@ -163,7 +163,7 @@ def _saved_before(run: Path) -> str:
     steps = [int(path.name) for path in run.glob("checkpoints/*") if path.name.isdecimal()]
     if steps:
         return f"will go on from step {max(steps)}, saved before"
-    if any((run / passes).exists() for passes in KEPT):
+    if (run / KEPT).exists():
         return "will go on from what it had measured before"
     return "had saved nothing yet, and will begin again"
 

@@ -20,13 +20,13 @@ def test_evaluation_keeps_the_checkpoints_that_it_measured(study, tmp_path):
     argv = [*stage.argv(str(study.directory)), *toy.bindings({"MODEL_DIR": str(rows)})]
     stopped = toy.pagap(*argv, fault=Fault("measured", "rows", 4, signal="SIGINT"))
     assert stopped.returncode == 130, stopped.stderr
-    assert [file.name for file in (rows / "measured").iterdir()] == ["4.npz"]
+    assert [file.name for file in (rows / "kept").iterdir()] == ["4.npz"]
     again = toy.pagap(*argv)
     assert again.returncode == 0 and "1 of 3 steps are measured" in again.stdout
     for name in ("rows.jsonl", "outcomes.npz", "result.json"):
         whole = study.seed / "rows" / toy.ONLINE / name
         assert (rows / name).read_bytes() == whole.read_bytes(), name
-    assert not (rows / "measured").exists()
+    assert not (rows / "kept").exists()
 
 
 def test_random_moments(study, tmp_path):

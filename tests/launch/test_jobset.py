@@ -60,7 +60,10 @@ SCHEMA = fields(
 
 
 def validate(jobset):
-    """Raises where Kubernetes or the JobSet controller would refuse or drop something."""
+    """Raises where Kubernetes or the JobSet controller would refuse or drop something.
+
+    Returns the names of the jobs that it looked at.
+    """
     jsonschema.validate(jobset, SCHEMA)
     for replicated in jobset["spec"]["replicatedJobs"]:
         job = {
@@ -70,6 +73,7 @@ def validate(jobset):
             **replicated["template"],
         }
         kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    return [replicated["name"] for replicated in jobset["spec"]["replicatedJobs"]]
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def jobset(capsys):
 
 @pytest.mark.parametrize("options", ((), ALL, (*ALL, "--spot"), (*ALL, "--reservation=r/b")))
 def test_it_is_valid(jobset, options):
-    validate(jobset(*options))
+    assert len(validate(jobset(*options))) == 1
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_when_asked_to_stop_workers_save_first(number, tmp_path):
 
 def test_what_an_ended_run_goes_on_from_is_said_as_it_is(tmp_path):
     assert workers_module._saved_before(tmp_path) == "had saved nothing yet, and will begin again"
-    (tmp_path / "judged").mkdir()
+    (tmp_path / "kept").mkdir()
     assert workers_module._saved_before(tmp_path) == "will go on from what it had measured before"
     for name in ("2", "10", "12.orbax-checkpoint-tmp"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
