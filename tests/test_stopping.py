@@ -130,7 +130,7 @@ def test_a_signal_in_a_collection_of_garbage_is_heeded(start):
 
 
 def test_a_job_that_is_over_keeps_its_exit_code(start):
-    body = '    print("ready", flush=True)\n    stopping.over(0)\n    time.sleep(60)\n'
+    body = '    stopping.over(0)\n    print("ready", flush=True)\n    time.sleep(60)\n'
     process = start(body)
     process.send_signal(signal.SIGTERM)
     code, said = end(process)
