@@ -13,11 +13,11 @@ from flax import struct
 
 from pagap_jax.align.pairs import PairBatch, PairSource, PromptBatch, pairs_of
 from pagap_jax.array_types import RandomKey, SampledTokens, Scalar, SequenceLogProbs
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.losses.alignment import AlignmentLoss, log_ratio_margin, mean_log_ratio
 from pagap_jax.losses.log_probs import mean_log_prob, sequence_log_prob
 from pagap_jax.policies import Encoded, Policy
 from pagap_jax.sampling.loop import END_ID
-from pagap_jax.train.state import TrainState
 from pagap_jax.train.step import Gradients, Metrics, apply_gradients, folded, over_microbatches
 
 

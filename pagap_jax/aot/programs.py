@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.step import AlignStep, FrozenModels
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.data.stored import SCALAR_COLUMNS
 from pagap_jax.data.vocabulary import SpecialIds
 from pagap_jax.errors import ConfigError
@@ -39,7 +40,7 @@ from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Policy
 from pagap_jax.preference_models import PreferenceModel
 from pagap_jax.streams import Purpose
-from pagap_jax.train.state import TrainState, abstract_params, abstract_state
+from pagap_jax.train.state import abstract_params, abstract_state
 from pagap_jax.train.supervised import compile_supervised_step
 
 SPECIAL = SpecialIds(*range(2, 10))  # which ids they are doesn't change a program

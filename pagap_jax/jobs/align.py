@@ -18,10 +18,11 @@ from pagap_jax.align.pairs import PromptBatch
 from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
 from pagap_jax.array_types import RandomKey, Scalar
+from pagap_jax.checkpoints.restoring import restore_params
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.data.batches import DataOrder
 from pagap_jax.data.texts import Texts, keep_texts
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
 from pagap_jax.jobs.pair_origins import PairOrigin
 from pagap_jax.jobs.reference_scores import origin
@@ -41,7 +42,7 @@ from pagap_jax.streams import Purpose, key_for
 from pagap_jax.train.loop import StepFunction, TrainLoop
 from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.prefetch import Prefetch
-from pagap_jax.train.state import TrainState, abstract_params, abstract_state, init_state
+from pagap_jax.train.state import abstract_params, abstract_state, init_state
 
 FrozenDtype = Literal["float32", "bfloat16"]
 # Names stand once; gin checks them with file and line.

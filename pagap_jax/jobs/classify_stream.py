@@ -13,12 +13,12 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.classification import PairScores, classify
 from pagap_jax.evaluation.stream import even_steps, label_accuracy, rows_around
 from pagap_jax.files import write_atomically
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.intervals import Rate
 from pagap_jax.jobs.evaluate import StudyLabels, facts_of
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, open_pairs

@@ -16,6 +16,8 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from pagap_jax.checkpoints.opening import saved_steps
+from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.examine import Examination, Measured
@@ -23,8 +25,6 @@ from pagap_jax.evaluation.kept_measures import KeptMeasures
 from pagap_jax.evaluation.shown import samples_as_rows, shown_texts
 from pagap_jax.extension import CHECKPOINTS
 from pagap_jax.files import write_atomically
-from pagap_jax.interop.opening import saved_steps
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, open_pairs
 from pagap_jax.lineage import fingerprint_of, require_job
 from pagap_jax.model.config import T5Config

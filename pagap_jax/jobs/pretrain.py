@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from pagap_jax.array_types import Array
+from pagap_jax.checkpoints.converting import save_params
 from pagap_jax.data.batches import SHUFFLED
 from pagap_jax.data.corruption import category_table, replace_words
 from pagap_jax.data.reading import read_token_pairs
@@ -24,7 +25,6 @@ from pagap_jax.data.stored import TokenPairs
 from pagap_jax.data.tickets import word_categories
 from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
 from pagap_jax.errors import GateError
-from pagap_jax.interop.converting import save_params
 from pagap_jax.losses.pretraining import tag_loss, verdict_loss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh

@@ -16,12 +16,12 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.data.vocabulary import describe_vocabulary
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import write_atomically
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy, open_pairs
 from pagap_jax.lineage import fingerprint_of, require_job
 from pagap_jax.mapping.batching import compile_for, map_batches

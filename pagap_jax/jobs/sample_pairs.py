@@ -12,10 +12,10 @@ import gin
 import numpy as np
 from jax.sharding import Mesh
 
+from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
 from pagap_jax.evaluation.examine import sample_fields
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, choose_prompts, open_pairs
 from pagap_jax.lineage import require_job
 from pagap_jax.mapping.batching import compile_sampler, map_batches

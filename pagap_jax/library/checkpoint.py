@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pagap_jax.arguments import ArgumentParser
+from pagap_jax.checkpoints.stored import Format, StoredCheckpoint
 from pagap_jax.errors import ConfigError, DataError
-from pagap_jax.interop.stored import Format, StoredCheckpoint
 from pagap_jax.library.options import add_text_options, given_by
 
 if TYPE_CHECKING:
-    from pagap_jax.interop.usage import Usage
+    from pagap_jax.checkpoints.usage import Usage
     from pagap_jax.library.settings import RecordedRun
 
 OVERRIDE = "--gin.T5Config."
@@ -36,9 +36,9 @@ def run_command(argv: Sequence[str]) -> int:
     overrides = dict(_override(a) for a in argv if a.startswith(OVERRIDE))
     arguments = _parser().parse_args([a for a in argv if not a.startswith(OVERRIDE)])
     # Imports tensorstore, JAX and Orbax: not for --help.
-    from pagap_jax.interop.architecture import infer_config
-    from pagap_jax.interop.converting import convert
-    from pagap_jax.interop.opening import open_checkpoint
+    from pagap_jax.checkpoints.architecture import infer_config
+    from pagap_jax.checkpoints.converting import convert
+    from pagap_jax.checkpoints.opening import open_checkpoint
     from pagap_jax.library.settings import RecordedRun
 
     checkpoint = open_checkpoint(arguments.path)
@@ -106,7 +106,7 @@ def _recorded_model(run: "RecordedRun | None") -> dict[str, Any]:
 
 def _usage(arguments: argparse.Namespace, run: "RecordedRun | None") -> "Usage":
     """What transformers need to use it; of a run of ours, as far as it says so."""
-    from pagap_jax.interop.usage import Usage
+    from pagap_jax.checkpoints.usage import Usage
 
     if run is None:
         given = given_by(arguments.path, arguments)
@@ -128,7 +128,7 @@ def _usage(arguments: argparse.Namespace, run: "RecordedRun | None") -> "Usage":
 def _facts(
     checkpoint: StoredCheckpoint, config: Any, known: dict[str, Any], run: "RecordedRun | None"
 ) -> dict[str, Any]:
-    from pagap_jax.interop.opening import optimizer_arrays
+    from pagap_jax.checkpoints.opening import optimizer_arrays
 
     optimizer: Collection[str] = checkpoint.optimizer
     if not optimizer and checkpoint.format == "orbax":

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pagap_jax.array_types import RandomKey
+from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.texts import Texts
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.jobs.inputs import build_policy
 from pagap_jax.library.batches import Batches, as_many, several
 from pagap_jax.library.settings import Given, complete, texts_of

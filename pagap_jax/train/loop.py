@@ -9,14 +9,13 @@ import gin
 import jax
 
 from pagap_jax import stopping
+from pagap_jax.checkpoints.saving import Checkpoints, TrainState
 from pagap_jax.errors import ConfigError, StoppedError
 from pagap_jax.processes import asked_to_stop, is_first
 from pagap_jax.progress import TrainingProgress
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
-from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.metrics import MetricsLog
-from pagap_jax.train.state import TrainState
 from pagap_jax.train.writers import Destination, check_installed, open_writers
 
 UNSAVED = "the step under way, to save it"

@@ -6,21 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from flax.core import meta
 from jax.sharding import Mesh
 
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.model.sharding import parameter_shardings, replicated
 from pagap_jax.model.transformer import Transformer
-
-
-@struct.dataclass
-class TrainState:
-    """Parameters, optimizer state and the number of updates made. Nothing else is carried."""
-
-    step: Any  # int32 []; like the rest, its shape or its sharding where a state is abstract
-    params: Any
-    opt_state: Any
 
 
 def abstract_params(transformer: Transformer, mesh: Mesh, dtype: str = "float32") -> Any:

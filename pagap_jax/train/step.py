@@ -9,8 +9,8 @@ import optax
 from flax import struct
 
 from pagap_jax.array_types import Scalar
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.streams import Purpose
-from pagap_jax.train.state import TrainState
 
 Metrics = dict[str, jax.Array]
 Keys = Mapping[Purpose, jax.Array]  # of a step, by what is drawn with them

@@ -9,8 +9,9 @@ import optax
 from jax.sharding import Mesh
 
 from pagap_jax.array_types import Scalar
+from pagap_jax.checkpoints.restoring import restore_params, restore_t5x_state
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.restoring import restore_params, restore_t5x_state
 from pagap_jax.model.sharding import batch_sharding, check_batch_size, put_batch, replicated
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.run_directory import RunDirectory
@@ -18,13 +19,7 @@ from pagap_jax.streams import Purpose, key_for
 from pagap_jax.train.loop import TrainLoop, Validator
 from pagap_jax.train.optimizer import LearningRate
 from pagap_jax.train.prefetch import Prefetch
-from pagap_jax.train.state import (
-    TrainState,
-    abstract_params,
-    abstract_state,
-    init_params,
-    init_state,
-)
+from pagap_jax.train.state import abstract_params, abstract_state, init_params, init_state
 from pagap_jax.train.step import Keys, LossFunction, supervised_step
 
 Batch = dict[str, np.ndarray]

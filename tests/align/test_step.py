@@ -12,10 +12,11 @@ import pytest
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.pairs import PairBatch
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction, pair_loss
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
-from pagap_jax.train.state import TrainState, abstract_params
+from pagap_jax.train.state import abstract_params
 from tests.fixtures.tiny import CONFIG, POLICY, logits_of, pair_batch, random_params
 
 BETA, KEY = np.float32(0.3), jax.random.key(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pagap_jax.interop.opening import open_checkpoint
+from pagap_jax.checkpoints.opening import open_checkpoint
 from tests.fixtures import t5x, toy
 
 T5X = t5x.DIRECTORY / "t5_1_1_tiny" / "checkpoint_10"

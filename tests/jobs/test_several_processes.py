@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from launch.options import RESTART_CODES
+from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TOKEN_COLUMNS
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.opening import open_checkpoint
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
+from pagap_jax.checkpoints.opening import config_of
 from pagap_jax.configuration.recorded import RecordedConfiguration
 from pagap_jax.data.texts import kept_texts
 from pagap_jax.data.vocabulary import byte_vocabulary, describe_vocabulary
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.opening import config_of
 from pagap_jax.library.settings import Given, RecordedRun, complete
 from pagap_jax.model.config import T5Config
 from pagap_jax.sampling.methods import SamplingMethod

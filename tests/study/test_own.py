@@ -7,11 +7,11 @@ import pytest
 from etils import epath
 from flax import traverse_util
 
+from pagap_jax.checkpoints.hugging_face import write_hugging_face
+from pagap_jax.checkpoints.stored import StoredArray
+from pagap_jax.checkpoints.vocabulary import T5_EXTRA_IDS, vocabulary_of
 from pagap_jax.data.vocabulary import TICKETS_MODEL, describe_vocabulary
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.hugging_face import write_hugging_face
-from pagap_jax.interop.stored import StoredArray
-from pagap_jax.interop.vocabulary import T5_EXTRA_IDS, vocabulary_of
 from pagap_jax.model.config import T5Config
 from tests.fixtures import tiny, toy
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pagap_jax.checkpoints.saving import Checkpoints
 from pagap_jax.errors import NotANumberError, StoppedError
 from pagap_jax.model.sharding import make_mesh, replicated
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.streams import Purpose
-from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import adam
 from pagap_jax.train.state import abstract_state, init_state

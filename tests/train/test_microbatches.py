@@ -10,13 +10,13 @@ import pytest
 from pagap_jax.align.offline import offline_pairs
 from pagap_jax.align.online import OnlinePairs
 from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
+from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.errors import ConfigError
 from pagap_jax.jobs.sft import fine_tuning_loss
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.sampling.methods import SamplingMethod
 from pagap_jax.streams import Purpose
-from pagap_jax.train.state import TrainState
 from pagap_jax.train.step import supervised_step
 from tests.fixtures.tiny import CONFIG, JUDGE, POLICY, pair_batch, random_params
 

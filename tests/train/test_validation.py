@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from pagap_jax import stopping
+from pagap_jax.checkpoints.saving import Checkpoints
 from pagap_jax.errors import ConfigError, StoppedError
-from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.loop import TrainLoop, Validator
 from pagap_jax.train.validation import Plateau, Validation
 from tests.train.test_loop import Job, assert_same_state

@@ -7,13 +7,22 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import struct
 
+from pagap_jax.checkpoints.orbax import METADATA, OPTIMIZER, PARAMS, has_orbax_metadata
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.orbax import METADATA, has_orbax_metadata
 from pagap_jax.processes import is_first
-from pagap_jax.train.state import TrainState
 
-PARAMS, OPTIMIZER, METRICS = "params", "optimizer", "metrics"
+METRICS = "metrics"
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters, optimizer state and the number of updates made. Nothing else is carried."""
+
+    step: Any  # int32 []; like the rest, its shape or its sharding where a state is abstract
+    params: Any
+    opt_state: Any
 
 
 class Checkpoints:

@@ -11,13 +11,13 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 
+from pagap_jax.checkpoints.architecture import SEGMENTS
+from pagap_jax.checkpoints.hugging_face import write_hugging_face
+from pagap_jax.checkpoints.orbax import PARAMS
+from pagap_jax.checkpoints.stored import Format, StoredCheckpoint
+from pagap_jax.checkpoints.t5x import write_t5x
+from pagap_jax.checkpoints.usage import UNKNOWN, Usage
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.architecture import SEGMENTS
-from pagap_jax.interop.hugging_face import write_hugging_face
-from pagap_jax.interop.opening import PARAMS
-from pagap_jax.interop.stored import Format, StoredCheckpoint
-from pagap_jax.interop.t5x import write_t5x
-from pagap_jax.interop.usage import UNKNOWN, Usage
 from pagap_jax.model.config import T5Config
 
 

@@ -16,11 +16,11 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
+from pagap_jax.checkpoints.architecture import LOGITS
+from pagap_jax.checkpoints.hugging_face_names import is_ignored, to_hf, to_t5x
+from pagap_jax.checkpoints.stored import Index, StoredArray, StoredCheckpoint
+from pagap_jax.checkpoints.usage import IDS, UNKNOWN, Usage
 from pagap_jax.errors import DataError
-from pagap_jax.interop.architecture import LOGITS
-from pagap_jax.interop.hugging_face_names import is_ignored, to_hf, to_t5x
-from pagap_jax.interop.stored import Index, StoredArray, StoredCheckpoint
-from pagap_jax.interop.usage import IDS, UNKNOWN, Usage
 from pagap_jax.model.config import T5Config
 
 CONFIG = "config.json"

@@ -5,11 +5,11 @@ from typing import Any
 
 import gin
 
+from pagap_jax.checkpoints.architecture import EMBEDDING
+from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.data.vocabulary import num_extra_ids, sentencepiece_vocabulary
 from pagap_jax.errors import ConfigError
 from pagap_jax.files import located
-from pagap_jax.interop.architecture import EMBEDDING
-from pagap_jax.interop.opening import open_checkpoint
 
 MODEL_FILE = "spiece.model"  # as Hugging Face's tokenizers of T5 and mT5 are saved
 T5_EXTRA_IDS = 100

@@ -10,10 +10,10 @@ import msgpack
 import numpy as np
 import pytest
 
+from pagap_jax.checkpoints.architecture import infer_config
+from pagap_jax.checkpoints.opening import open_checkpoint
+from pagap_jax.checkpoints.t5x_index import pack_index, read_index
 from pagap_jax.errors import ConfigError, DataError, PagapError
-from pagap_jax.interop.architecture import infer_config
-from pagap_jax.interop.opening import open_checkpoint
-from pagap_jax.interop.t5x_index import pack_index, read_index
 from tests.fixtures import t5x
 
 T5X = t5x.DIRECTORY / "t5_1_0_tiny" / "checkpoint_10"

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from pagap_jax.checkpoints.converting import save_params
+from pagap_jax.checkpoints.opening import open_checkpoint, saved_steps
+from pagap_jax.checkpoints.restoring import restore_params
+from pagap_jax.checkpoints.saving import Checkpoints
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.converting import save_params
-from pagap_jax.interop.opening import open_checkpoint, saved_steps
-from pagap_jax.interop.restoring import restore_params
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.run_directory import RunDirectory
-from pagap_jax.train.checkpoints import Checkpoints
 from pagap_jax.train.optimizer import adafactor, adam
 from pagap_jax.train.state import abstract_params, abstract_state, init_params, init_state
 from tests.fixtures import toy

@@ -12,8 +12,8 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
+from pagap_jax.checkpoints.stored import Index, StoredArray
 from pagap_jax.errors import DataError
-from pagap_jax.interop.stored import Index, StoredArray
 
 # gzip packs at most 1032 to 1, zstd's worst case on weights is far below: more than this is a shape
 # that somebody wrote to make us allocate it.

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from pagap_jax.checkpoints.architecture import OPTIONAL_PARAMETERS, differences
+from pagap_jax.checkpoints.opening import open_checkpoint
+from pagap_jax.checkpoints.stored import Index, StoredArray, StoredCheckpoint
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.architecture import OPTIONAL_PARAMETERS, differences
-from pagap_jax.interop.opening import open_checkpoint
-from pagap_jax.interop.stored import Index, StoredArray, StoredCheckpoint
 
 READERS = 8  # arrays read at the same time: buckets answer slowly
 

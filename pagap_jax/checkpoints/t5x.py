@@ -16,12 +16,12 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
+from pagap_jax.checkpoints.orbax import has_orbax_metadata, read_orbax_arrays
+from pagap_jax.checkpoints.stored import StoredArray, StoredCheckpoint
+from pagap_jax.checkpoints.t5x_index import VERSIONS, ZarrFolder, pack_index, read_index
+from pagap_jax.checkpoints.unstacking import unstacked
+from pagap_jax.checkpoints.zarr_arrays import kvstore, open_arrays, write_array
 from pagap_jax.errors import DataError
-from pagap_jax.interop.orbax import has_orbax_metadata, read_orbax_arrays
-from pagap_jax.interop.stored import StoredArray, StoredCheckpoint
-from pagap_jax.interop.t5x_index import VERSIONS, ZarrFolder, pack_index, read_index
-from pagap_jax.interop.unstacking import unstacked
-from pagap_jax.interop.zarr_arrays import kvstore, open_arrays, write_array
 
 INDEX = "checkpoint"
 CHUNK_BYTES = 64 * 2**20  # T5X's: larger arrays are cut, so that processes can share the reading

@@ -8,9 +8,9 @@ import optax
 import pytest
 from flax import traverse_util
 
+from pagap_jax.checkpoints.opening import open_checkpoint
+from pagap_jax.checkpoints.restoring import restore_params, restore_t5x_state
 from pagap_jax.errors import ConfigError
-from pagap_jax.interop.opening import open_checkpoint
-from pagap_jax.interop.restoring import restore_params, restore_t5x_state
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.train.optimizer import adafactor, adam
@@ -32,7 +32,7 @@ def test_restores_straight_into_shards(path, num_partitions, monkeypatch):
     checkpoint = open_checkpoint(path)
     expected = {key: array.read() for key, array in checkpoint.params.items()}
     monkeypatch.setattr(
-        "pagap_jax.interop.restoring.open_checkpoint",
+        "pagap_jax.checkpoints.restoring.open_checkpoint",
         lambda path: dataclasses.replace(
             checkpoint,
             params={k: counting(k, array, read) for k, array in checkpoint.params.items()},

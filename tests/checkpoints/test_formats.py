@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from pagap_jax.checkpoints.architecture import infer_config
+from pagap_jax.checkpoints.converting import convert, save_params
+from pagap_jax.checkpoints.opening import open_checkpoint
+from pagap_jax.checkpoints.restoring import restore_params
+from pagap_jax.checkpoints.stored import StoredArray
+from pagap_jax.checkpoints.t5x import write_t5x
 from pagap_jax.errors import ConfigError, DataError
-from pagap_jax.interop.architecture import infer_config
-from pagap_jax.interop.converting import convert, save_params
-from pagap_jax.interop.opening import open_checkpoint
-from pagap_jax.interop.restoring import restore_params
-from pagap_jax.interop.stored import StoredArray
-from pagap_jax.interop.t5x import write_t5x
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Policy
@@ -211,7 +211,7 @@ def test_t5x_s_orbax_layout(ocdbt, tmp_path):
 
 
 def test_hugging_face_s_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr("pagap_jax.interop.hugging_face.SHARD_BYTES", 100_000)
+    monkeypatch.setattr("pagap_jax.checkpoints.hugging_face.SHARD_BYTES", 100_000)
     folder = convert_to(t5x_path("t5_1_0_tiny"), tmp_path / "hf", "hf")
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     files = {path.name for path in folder.glob("*.safetensors")}

@@ -6,18 +6,23 @@ import gin
 import orbax.checkpoint as ocp
 from etils import epath
 
+from pagap_jax.checkpoints.architecture import infer_config
+from pagap_jax.checkpoints.hugging_face import is_hugging_face, open_hugging_face
+from pagap_jax.checkpoints.orbax import (
+    OPTIMIZER,
+    PARAMS,
+    has_orbax_metadata,
+    open_orbax,
+    read_orbax_arrays,
+)
+from pagap_jax.checkpoints.stored import StoredCheckpoint
+from pagap_jax.checkpoints.t5x import find_t5x, open_t5x
 from pagap_jax.errors import ConfigError
+from pagap_jax.extension import CHECKPOINTS
 from pagap_jax.files import PACKAGED, located
-from pagap_jax.interop.architecture import infer_config
-from pagap_jax.interop.hugging_face import is_hugging_face, open_hugging_face
-from pagap_jax.interop.orbax import has_orbax_metadata, open_orbax, read_orbax_arrays
-from pagap_jax.interop.stored import StoredCheckpoint
-from pagap_jax.interop.t5x import find_t5x, open_t5x
 from pagap_jax.lineage import RUN_FILE
 from pagap_jax.model.config import T5Config
 from pagap_jax.run_directory import read_result
-
-CHECKPOINTS, PARAMS, OPTIMIZER = "checkpoints", "params", "optimizer"
 
 
 def open_checkpoint(path: str) -> StoredCheckpoint:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from pagap_jax.checkpoints.stored import StoredArray, StoredCheckpoint
+from pagap_jax.checkpoints.zarr_arrays import kvstore, open_arrays
 from pagap_jax.errors import DataError
-from pagap_jax.interop.stored import StoredArray, StoredCheckpoint
-from pagap_jax.interop.zarr_arrays import kvstore, open_arrays
 
 METADATA, OCDBT = "_METADATA", "manifest.ocdbt"
+PARAMS, OPTIMIZER = "params", "optimizer"  # the trees of one step
 
 
 def has_orbax_metadata(folder: epath.Path) -> bool:
@@ -27,7 +28,7 @@ def open_orbax(path: str, folder: epath.Path) -> StoredCheckpoint:
         DataError: it is damaged.
     """
     step = int(folder.name) if folder.name.isdigit() else None
-    return StoredCheckpoint(path, "orbax", step, read_orbax_arrays(path, folder / "params"))
+    return StoredCheckpoint(path, "orbax", step, read_orbax_arrays(path, folder / PARAMS))
 
 
 def read_orbax_arrays(

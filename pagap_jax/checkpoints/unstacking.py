@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pagap_jax.checkpoints.stored import StoredArray
 from pagap_jax.errors import DataError
-from pagap_jax.interop.stored import StoredArray
 
 LAYER_AXIS = 1  # T5X's `param_scan_axis`
 # scalable_t5 calls the stack 'layers', Flaxformer by the name of what it is in.

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 from flax.core import meta
 
+from pagap_jax.checkpoints.stored import StoredCheckpoint
 from pagap_jax.errors import ConfigError, DataError
-from pagap_jax.interop.stored import StoredCheckpoint
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.transformer import Transformer
 
