@@ -20,6 +20,7 @@ from etils import epath
 from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.extension import (
     CHECKPOINTS,
+    EXTENDABLE,
     extends,
     history_with,
     values_by_name,
@@ -138,7 +139,7 @@ class RunDirectory:
 
     def _claim(self) -> None:
         # A run that ended before it made anything (a setting that didn't fit) claims nothing.
-        if self._made_something():
+        if _made_something(self.path):
             differences = self._differences()
             if differences is None:
                 raise ConfigError(
@@ -152,7 +153,7 @@ class RunDirectory:
                 )
         if self._differences() != []:
             history = {}
-            if self._made_something():
+            if _made_something(self.path):
                 history["history"] = history_with(self._found())
                 print(
                     f"{self.job}: had fewer steps, and is extended, {self.path}; runs that started"
@@ -188,15 +189,6 @@ class RunDirectory:
                 )
         return differences
 
-    def _made_something(self) -> bool:
-        def empty(path: epath.Path) -> bool:
-            return path.is_dir() and not any(path.iterdir())
-
-        return any(
-            path.name != RUN_FILE and not path.name.startswith(".") and not empty(path)
-            for path in self.path.iterdir()
-        )
-
 
 @contextlib.contextmanager
 def locked(folder: epath.PathLike) -> Iterator[None]:
@@ -220,6 +212,36 @@ def read_result(path: epath.PathLike) -> dict[str, Any] | None:
     """The result of the run in a folder, None where there is none yet."""
     file = epath.Path(path) / RESULT_FILE
     return json.loads(file.read_text()) if file.exists() else None
+
+
+def changed_settings(path: epath.PathLike, configuration: str) -> list[str]:
+    """'NAME was VALUE, is now VALUE': why the run in a folder can't go on with a configuration.
+
+    Looks at settings alone, and at no parents. Empty where no run is or more training steps are all
+    that is new.
+    """
+    folder = epath.Path(path)
+    if not (folder / RUN_FILE).exists() or not _made_something(folder):
+        return []
+    found = json.loads((folder / RUN_FILE).read_text())["configuration"]
+    was, is_now = values_by_name(found), values_by_name(configuration.splitlines())
+    changed = {name for name, value in is_now.items() if was.get(name) != value}
+    if changed == {EXTENDABLE} and int(was[EXTENDABLE]) < int(is_now[EXTENDABLE]):
+        return []
+    return _changed_lines(
+        [line for line in found if line.partition(" = ")[0] in changed],
+        [f"{name} = {is_now[name]}" for name in sorted(changed)],
+    )
+
+
+def _made_something(folder: epath.Path) -> bool:
+    def empty(path: epath.Path) -> bool:
+        return path.is_dir() and not any(path.iterdir())
+
+    return any(
+        path.name != RUN_FILE and not path.name.startswith(".") and not empty(path)
+        for path in folder.iterdir()
+    )
 
 
 def _changed_lines(before: list[str], now: list[str]) -> list[str]:

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import parse
+from pagap_jax.errors import ConfigError
 from pagap_jax.jobs import JOBS
 from pagap_jax.processes import check_same
+from pagap_jax.run_directory import changed_settings
 
 
 def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
-    A job's function may have the parameters `config_text` (`Configuration.identity`), `run_job`
-    (this function, for the study, which may not import it), `command_line` (`argv`) and
-    `search_paths` (of gin files).
+    A job's function may have the parameters `config_text` (`Configuration.identity`), `run_job` and
+    `check_job` (of this module, for the study, which may not import it), `command_line` (`argv`)
+    and `search_paths` (of gin files).
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -35,6 +37,7 @@ def run_job(argv: Sequence[str]) -> None:
     offered = {
         "config_text": configuration.identity(),
         "run_job": run_job,
+        "check_job": check_job,
         "command_line": tuple(argv),
         "search_paths": command.search_paths,
     }
@@ -47,6 +50,21 @@ def run_job(argv: Sequence[str]) -> None:
         error = _without_gin(raised)
     if error is not None:  # outside of `except`, so that gin's copies aren't shown as its context
         raise error
+
+
+def check_job(argv: Sequence[str], folder: str) -> tuple[str, str]:
+    """What a job would refuse before it starts: its settings, or a run of others in its folder.
+
+    Returns:
+        A message about the settings, and one about the run; '' where there is nothing to say.
+    """
+    command = parse_command_line(argv)
+    given = (command.gin_files, command.gin_bindings, command.search_paths)
+    try:
+        identity = parse(load_job(command.job), *given).identity()
+    except ConfigError as error:
+        return str(error), ""
+    return "", "; ".join(changed_settings(folder, identity))
 
 
 @contextlib.contextmanager

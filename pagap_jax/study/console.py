@@ -22,7 +22,11 @@ def finished_stages(folder: Path, stages: Sequence[Stage]) -> set[str]:
 
 
 class StageConsole:
-    """A line a finished stage: its seconds, '7 of 18, 3 running', what it warned of; and a bar."""
+    """A line a finished stage: its seconds, '7 of 18, 3 running', what it warned of; and a bar.
+
+    What an earlier command finished is one line at the start. A warning that many stages give is
+    shown of the first alone: all of them are in the file that is named at the end.
+    """
 
     def __init__(self, folder: Path, stages: Sequence[Stage], workers: int):
         """Looks which stages an earlier command finished."""
@@ -31,10 +35,14 @@ class StageConsole:
         self._workers = workers
         self._before = finished_stages(folder, stages)
         self._done: set[str] = set()
+        self._said: set[str] = set()  # warnings
         self._bar = progress_bar()
         self._task = self._bar.add_task("study", total=len(stages), note="")
 
     def __enter__(self) -> "StageConsole":
+        if self._before:
+            total = len(self._stages)
+            print(f"{len(self._before)} of {total} stages were finished before", flush=True)
         self._bar.start()
         return self
 
@@ -46,15 +54,18 @@ class StageConsole:
         self._done.add(stage.name)
         running = self._running()
         note = f"{len(running)} running"
-        took = "finished before" if stage.name in self._before else f"{seconds:.0f} s"
-        print(
-            f"{stage.name}: {took} ({len(self._done)} of {len(self._stages)}, {note})", flush=True
-        )
         if stage.name not in self._before:
+            done = f"{len(self._done)} of {len(self._stages)}"
+            print(f"{stage.name}: {seconds:.0f} s ({done}, {note})", flush=True)
             note_stage(self._folder, stage.name, seconds)
-            for warning in read_warnings(self._folder / stage.name):
-                print(f"  {told(stage.name, warning)}", flush=True)
+            self._tell_warnings(stage)
         self._bar.update(self._task, completed=len(self._done), note=", ".join([note, *running]))
+
+    def _tell_warnings(self, stage: Stage) -> None:
+        for warning in read_warnings(self._folder / stage.name):
+            if warning["message"] not in self._said:
+                print(f"  {told(stage.name, warning)}", flush=True)
+            self._said.add(warning["message"])
 
     def _running(self) -> list[str]:
         """Stages that workers are at: the first of those that wait for nothing."""

@@ -41,6 +41,16 @@ MEASURES: dict[str, tuple[str, str, Callable[[Path], float]]] = {
         "proxy",
         _result("proxy", "validation_accuracy"),
     ),
+    "golden_above_chance": (
+        "golden model on validation pairs, lower end of 95 %",
+        "golden",
+        _result("golden", "validation_accuracy_low"),
+    ),
+    "proxy_above_chance": (
+        "proxy model on validation pairs, lower end of 95 %",
+        "proxy",
+        _result("proxy", "validation_accuracy_low"),
+    ),
     "golden_self_win_rate": (
         "golden policy against itself",
         "golden_responses",

@@ -20,6 +20,7 @@ from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, locked, read_result
 from pagap_jax.study import report
+from pagap_jax.study.checks import check_stages, refuse
 from pagap_jax.study.console import (
     ALL_WARNINGS,
     StageConsole,
@@ -38,7 +39,7 @@ from pagap_jax.study.gates import Bars, check_gates
 from pagap_jax.study.plan import Plan
 from pagap_jax.study.rows import TRAINING, write_csv
 from pagap_jax.study.stages import Stage
-from pagap_jax.study.workers import RunJob, Workers
+from pagap_jax.study.workers import CheckJob, RunJob, Workers
 
 # What a folder may hold before the first `pagap study`: stages that ran by themselves, on pods.
 OF_A_STUDY = re.compile(r"\.|seed_\d+$")
@@ -56,6 +57,7 @@ def study(
     workers: int = 2,
     dry_run: bool = False,
     run_job: RunJob | None = None,
+    check_job: CheckJob | None = None,
     command_line: Sequence[str] = (),
     search_paths: Sequence[str] = (),
 ) -> None:
@@ -71,36 +73,46 @@ def study(
 
     Raises:
         GateError: a stage missed its bar.
-        ConfigError: the plan names what there isn't, or the folder isn't this study's.
+        ConfigError: the plan names what there isn't, a stage would refuse its settings or was made
+            with others, or the folder isn't this study's.
     """
-    assert run_job is not None, "run through `pagap study`"
+    assert run_job is not None and check_job is not None, "run through `pagap study`"
     folder, stages = Path(plan.study_dir), plan.stages()
-    if dry_run:
-        print_stages(folder, stages)
-        return
     context = context_of(plan, title, notes, command_line)
-    with claimed(folder, context):
-        pool = Workers(run_job, folder, workers, search_paths)
-        gates = _run(pool, folder, stages, bars)
-        context = dataclasses.replace(
-            context,
-            gates=gates,
-            data=data_of(plan),
-            validation=validation_of(plan),
-            training=training_of(plan),
-        )
-        context.write(folder)
-        _write_results(folder, stages, context)
+    with contextlib.closing(Workers(run_job, folder, workers, search_paths)) as pool:
+        if dry_run:
+            print_stages(folder, stages, check_stages(pool, check_job, folder, stages))
+            return
+        with claimed(folder, context):
+            refuse(check_stages(pool, check_job, folder, stages))
+            gates = _run(pool, folder, stages, bars)
+            context = dataclasses.replace(
+                context,
+                gates=gates,
+                data=data_of(plan),
+                validation=validation_of(plan),
+                training=training_of(plan),
+            )
+            context.write(folder)
+            _write_results(folder, stages, context)
 
 
-def print_stages(folder: Path, stages: Sequence[Stage]) -> None:
-    """A line a stage with what it waits for, then how many are finished."""
-    finished = finished_stages(folder, stages)
+def print_stages(folder: Path, stages: Sequence[Stage], wrong: Mapping[str, str]) -> None:
+    """A line a stage with what it waits for, then how many are finished.
+
+    Raises:
+        ConfigError: some can't run, which is said last.
+    """
+    finished = finished_stages(folder, stages) - wrong.keys()
     for stage in stages:
         mark = "finished" if stage.name in finished else "to do"
+        mark = "refused" if stage.name in wrong else mark
         after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
         print(f"{mark:8}  {stage.name} ({stage.job}){after}")
-    print(f"{len(stages)} stages, {len(finished)} finished, {len(stages) - len(finished)} to do")
+    counts = [f"{len(stages)} stages", f"{len(finished)} finished"]
+    counts += [f"{len(wrong)} refused"] * bool(wrong)
+    print(", ".join([*counts, f"{len(stages) - len(finished) - len(wrong)} to do"]), flush=True)
+    refuse(wrong)
 
 
 def context_of(

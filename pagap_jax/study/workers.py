@@ -20,6 +20,8 @@ from pagap_jax.run_directory import KEPT
 from pagap_jax.study.stages import Stage, in_order, search_path_options
 
 RunJob = Callable[[Sequence[str]], object]
+# Of a stage's command line and folder: what is wrong with its settings, and with the run there.
+CheckJob = Callable[[Sequence[str], str], tuple[str, str]]
 LOOK_EVERY = 0.5  # seconds between two looks whether all workers are alive, and whether to stop
 STOP_WITHIN = 30.0  # seconds that a worker has to save what it's at
 
@@ -54,6 +56,19 @@ class Workers:
         )
         self._processes = self._pool._processes  # the pool forgets them where one has died
 
+    def check(self, check_job: CheckJob, stages: Sequence[Stage]) -> list[tuple[str, str]]:
+        """What `check_job` says of each stage."""
+        argvs = [self._argv(stage) for stage in stages]
+        folders = [str(self._study_dir / stage.name) for stage in stages]
+        share = -(-len(stages) // self.number)
+        with _signals_kept():
+            found = self._pool.map(check_job, argvs, folders, chunksize=share)
+        return list(found)
+
+    def close(self) -> None:
+        """Ends the workers, which are at nothing."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
     def run(self, stages: Sequence[Stage], on_finished: Callable[[Stage, float], None]) -> None:
         """Runs all stages; `on_finished` is called in this process with each and its seconds.
 
@@ -77,9 +92,9 @@ class Workers:
                 for stage in ready:
                     waiting.remove(stage)
                     log = self._study_dir / "logs" / f"{stage.name}.log"
-                    argv = [*stage.argv(str(self._study_dir)), *self._options]
+                    job = (self._run_job, stage.name, self._argv(stage), str(log))
                     with _signals_kept():
-                        future = self._pool.submit(_work, self._run_job, stage.name, argv, str(log))
+                        future = self._pool.submit(_work, *job)
                     running[future] = stage
                 done, _ = concurrent.futures.wait(
                     running, LOOK_EVERY, return_when=concurrent.futures.FIRST_COMPLETED
@@ -101,7 +116,10 @@ class Workers:
             self._stop()
             raise
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self.close()
+
+    def _argv(self, stage: Stage) -> list[str]:
+        return [*stage.argv(str(self._study_dir)), *self._options]
 
     def _stop(self) -> None:
         """Ends the workers; one that trains saves first."""

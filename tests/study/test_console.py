@@ -34,7 +34,7 @@ def test_each_finished_stage_has_a_line_and_its_warnings(folder, capsys):
         for done, seconds in zip(STAGES, (0.2, 12.4, 3.0, 1.0), strict=True):
             console.finished(done, seconds)
     assert capsys.readouterr().out.splitlines() == [
-        "pairs: finished before (1 of 4, 2 running)",
+        "1 of 4 stages were finished before",
         "sft: 12 s (2 of 4, 2 running)",
         "  sft: warning: 60% are ties (step 20)",
         "  sft: warning: 16",
@@ -43,9 +43,18 @@ def test_each_finished_stage_has_a_line_and_its_warnings(folder, capsys):
     ]
 
 
+def test_a_warning_of_many_stages_is_shown_once(folder, capsys):
+    (folder / "pairs" / "result.json").unlink()
+    with StageConsole(folder, STAGES, workers=3) as console:
+        for done in STAGES[:2]:
+            console.finished(done, 1.0)
+    said = capsys.readouterr().out
+    assert "pairs: warning: 16" in said and "sft: warning: 16" not in said
+
+
 def test_no_more_run_than_there_are_workers(folder, capsys):
     with StageConsole(folder, STAGES, workers=1) as console:
-        console.finished(STAGES[0], 0.0)
+        console.finished(STAGES[1], 0.0)
     assert "(1 of 4, 1 running)" in capsys.readouterr().out
 
 

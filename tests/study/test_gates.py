@@ -14,8 +14,12 @@ from pagap_jax.study.workers import Workers
 from tests.fixtures import toy
 
 RESULTS = {
-    "golden": {"validation_accuracy_true": 0.8, "validation_accuracy": 0.7},
-    "proxy": {"validation_accuracy": 0.95},
+    "golden": {
+        "validation_accuracy_true": 0.8,
+        "validation_accuracy": 0.7,
+        "validation_accuracy_low": 0.6,
+    },
+    "proxy": {"validation_accuracy": 0.95, "validation_accuracy_low": 0.9},
     "golden_responses": {"win_rate_a": 0.49},
 }
 ROWS = {"rows/sft": [{"win_rate": 0.9, "kl": 9.0}, {"win_rate": 0.04, "kl": 0.0}]}
@@ -39,6 +43,8 @@ def study_dir(tmp_path):
     [
         ("golden_accuracy", "golden", 0.8),  # against the hidden truth, not the drawn labels
         ("proxy_accuracy", "proxy", 0.95),
+        ("golden_above_chance", "golden", 0.6),
+        ("proxy_above_chance", "proxy", 0.9),
         ("golden_self_win_rate", "golden_responses", 0.49),
         ("sft_win_rate", "rows/sft", 0.04),  # of its last checkpoint
         ("sft_kl", "rows/sft", 0.0),
@@ -55,7 +61,7 @@ def test_each_measure_is_taken_when_its_stage_has_finished(name, stage, measured
 
 
 def test_every_measure_is_tested_above():
-    assert len(gates.MEASURES) == 5
+    assert len(gates.MEASURES) == 7
 
 
 def test_a_bar_of_an_unknown_name(study_dir):
@@ -92,6 +98,13 @@ class OneStageAtATime(Workers):
     def __init__(self, *_):
         self.number = 1
 
+    def check(self, check_job, stages):
+        """Nothing is wrong with them."""
+        return [("", "")] * len(stages)
+
+    def close(self):
+        """Nothing to end."""
+
     def run(self, stages, on_finished):
         """Ends where `on_finished` raises, as the real ones do."""
         for stage in stages:
@@ -109,7 +122,7 @@ def test_a_missed_gate_ends_the_study_there(study_dir, monkeypatch, capsys):
     def study(golden, proxy):
         plan = Plan(str(study_dir), "toy", "tickets", "test/toy", ("comparison",), (1,), {})
         bars = {"golden_accuracy": (golden, None), "proxy_accuracy": (proxy, None)}
-        run.study(plan, "Toy", bars, run_job=list)
+        run.study(plan, "Toy", bars, run_job=list, check_job=lambda argv, folder: ("", ""))
 
     study(0.78, 0.92)
     out = capsys.readouterr().out

@@ -45,7 +45,7 @@ def test_a_dry_run_says_what_is_finished(tmp_path, capsys):
     stages.append(Stage("seed_0/sft", "sft", "x.gin", reads))
     (tmp_path / "seed_0" / "pairs").mkdir(parents=True)
     (tmp_path / "seed_0" / "pairs" / "result.json").write_text("{}")
-    run.print_stages(tmp_path, stages)
+    run.print_stages(tmp_path, stages, {})
     assert capsys.readouterr().out.splitlines() == [
         "finished  seed_0/pairs (prepare)",
         "to do     seed_0/sft (sft)  after seed_0/pairs",
