@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
+from pagap_jax.buckets import checksums, in_bucket
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import fingerprint_at
 from pagap_jax.files import located
@@ -73,10 +73,12 @@ def combined(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:
 def _content_fingerprint(artefact: epath.Path) -> str:
     """Digest of names, sizes and both ends of the largest files: all of XXL would take long.
 
-    In buckets only the path is hashed. A missing path gives ''; the reader reports it.
+    In a bucket of names, sizes and the bucket's own checksums. A missing path gives ''; the reader
+    reports it.
     """
-    if "://" in os.fspath(artefact):
-        return hashlib.sha256(os.fspath(artefact).encode()).hexdigest()[:12]
+    if in_bucket(artefact):
+        found = checksums(artefact)
+        return found and hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12] or ""
     folder = Path(artefact)
     if not folder.exists():
         return ""

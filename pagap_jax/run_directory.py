@@ -7,17 +7,16 @@ MODEL_DIR/metrics.jsonl   a row each few steps      MODEL_DIR/checkpoints/STEP  
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from pagap_jax.errors import ConfigError, RetryError
+from pagap_jax.buckets import entries
+from pagap_jax.claims import claimed
+from pagap_jax.errors import ConfigError
 from pagap_jax.extension import (
     CHECKPOINTS,
     EXTENDABLE,
@@ -104,7 +103,7 @@ class RunDirectory:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 # Claimed under the lock: two runs that find the folder empty can't both have it.
-                stack.enter_context(locked(self.path))
+                stack.enter_context(claimed(self.path))
                 self._claim()
             except OSError as error:
                 raise ConfigError(f"{self.path} can't be written: {error}") from error
@@ -190,24 +189,6 @@ class RunDirectory:
         return differences
 
 
-@contextlib.contextmanager
-def locked(folder: epath.PathLike) -> Iterator[None]:
-    """Holds a folder against other processes of this machine.
-
-    Raises:
-        RetryError: another process holds it.
-    """
-    if "://" in os.fspath(folder):  # a bucket has no locks
-        yield
-        return
-    with open(Path(folder) / ".lock", "a") as lock:  # "w" would touch a file that others hold
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RetryError(f"{folder}: another process is working on this run") from error
-        yield
-
-
 def read_result(path: epath.PathLike) -> dict[str, Any] | None:
     """The result of the run in a folder, None where there is none yet."""
     file = epath.Path(path) / RESULT_FILE
@@ -236,11 +217,11 @@ def changed_settings(path: epath.PathLike, configuration: str) -> list[str]:
 
 def _made_something(folder: epath.Path) -> bool:
     def empty(path: epath.Path) -> bool:
-        return path.is_dir() and not any(path.iterdir())
+        return path.is_dir() and not entries(path)
 
     return any(
         path.name != RUN_FILE and not path.name.startswith(".") and not empty(path)
-        for path in folder.iterdir()
+        for path in entries(folder)
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from pagap_jax.align.pairs import PairBatch
+from pagap_jax.buckets import entries
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import METADATA_FILE, TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import DataError
@@ -40,7 +41,7 @@ class StreamRecorder:
         if not is_first():
             return
         self._stream.mkdir(parents=True, exist_ok=True)
-        for file in self._stream.iterdir():
+        for file in entries(self._stream):
             if not file.name.endswith(".npz") or int(file.stem) > step:
                 file.unlink()
 

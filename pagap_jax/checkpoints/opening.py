@@ -6,6 +6,7 @@ import gin
 import orbax.checkpoint as ocp
 from etils import epath
 
+from pagap_jax.buckets import absolute
 from pagap_jax.checkpoints.architecture import infer_config
 from pagap_jax.checkpoints.hugging_face import is_hugging_face, open_hugging_face
 from pagap_jax.checkpoints.orbax import (
@@ -55,7 +56,7 @@ def checkpoint_folder(path: str) -> epath.Path:
     Raises:
         ConfigError: the run isn't finished, or has no checkpoint.
     """
-    folder = located(path) if "://" in path else located(path).resolve()
+    folder = absolute(located(path))
     return _last_step(path, folder) if (folder / CHECKPOINTS).is_dir() else folder
 
 

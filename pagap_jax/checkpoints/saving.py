@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import struct
 
+from pagap_jax.buckets import absolute
 from pagap_jax.checkpoints.orbax import METADATA, OPTIMIZER, PARAMS, has_orbax_metadata
 from pagap_jax.errors import ConfigError
 from pagap_jax.processes import is_first
@@ -52,7 +53,7 @@ class Checkpoints:
         self._best_of = best_of
         self._keep_optimizer_states = keep_optimizer_states
         self._manager = ocp.CheckpointManager(
-            epath.Path(directory).resolve(),
+            absolute(directory),
             options=ocp.CheckpointManagerOptions(create=True),
             item_names=(PARAMS, OPTIMIZER, METRICS),
         )

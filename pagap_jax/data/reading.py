@@ -19,6 +19,7 @@ from pagap_jax.data.stored import (
     SCALAR_COLUMNS,
     TOKEN_COLUMNS,
     TokenPairs,
+    local_folder,
     read_metadata,
     rows_key,
 )
@@ -147,8 +148,9 @@ def open_token_pairs(directory: str | os.PathLike, split: str) -> StoredPairs:
         raise DataError(
             f"{directory}: found splits {sorted(metadata['splits'])}, expected {split!r} among them"
         )
-    known = _read_known(os.path.join(directory, ROWS_FILE), split)
-    examples, numbers = _Split(os.fspath(directory), split), np.arange(metadata["splits"][split])
+    folder = local_folder(directory)
+    known = _read_known(os.path.join(folder, ROWS_FILE), split)
+    examples, numbers = _Split(os.fspath(folder), split), np.arange(metadata["splits"][split])
     widths = dict.fromkeys(TOKEN_COLUMNS, metadata["response_length"])
     widths["prompt"] = metadata["prompt_length"]
     tokens: dict[str, Any] = {

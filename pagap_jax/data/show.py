@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from pagap_jax.arguments import ArgumentParser
 from pagap_jax.data.reading import open_token_pairs
-from pagap_jax.data.stored import METADATA_FILE, TOKEN_COLUMNS, read_metadata
+from pagap_jax.data.stored import METADATA_FILE, TOKEN_COLUMNS, local_folder, read_metadata
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN, D_ONLINE
 
@@ -51,9 +52,9 @@ def run_command(argv: Sequence[str]) -> int:
 
 def _data_set(folder: str) -> str:
     """The folder itself; of an online run, its D_online."""
-    online = os.path.join(folder, D_ONLINE)
-    is_run = not os.path.exists(os.path.join(folder, METADATA_FILE))
-    return online if is_run and os.path.isdir(online) else folder
+    online = epath.Path(folder) / D_ONLINE
+    is_run = not (epath.Path(folder) / METADATA_FILE).exists()
+    return os.fspath(online) if is_run and online.is_dir() else folder
 
 
 def _rows(folder: str, steps: np.ndarray, step: int | None) -> np.ndarray:
@@ -70,7 +71,7 @@ def _examples(folder: str, split: str, rows: np.ndarray) -> list[dict[str, Any]]
     """With the texts, which are stored for people and read by nothing else."""
     import tensorflow_datasets as tfds
 
-    source: Any = tfds.builder_from_directory(folder).as_data_source(split)
+    source: Any = tfds.builder_from_directory(local_folder(folder)).as_data_source(split)
     return source.__getitems__(rows.tolist())
 
 

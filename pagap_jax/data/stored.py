@@ -9,11 +9,14 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from etils import epath
 
+from pagap_jax.buckets import in_bucket, local_copy, upload
 from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.vocabulary import PAD_ID, describe_vocabulary
 from pagap_jax.errors import DataError
@@ -98,16 +101,7 @@ def _expect_column(name: str, column: np.ndarray, dtype: type, rank: int, length
 
 def is_complete(directory: str | os.PathLike) -> bool:
     """Whether a finished data set lies in `directory` (its files aren't opened)."""
-    return (_local(directory) / METADATA_FILE).is_file()
-
-
-def _local(directory: str | os.PathLike) -> pathlib.Path:
-    if "://" in os.fspath(directory):  # pathlib would make a folder of this name
-        raise DataError(
-            f"{directory}: found a bucket, expected a folder (one may be mounted): array_record "
-            "reads and writes files only"
-        )
-    return pathlib.Path(directory)
+    return (epath.Path(directory) / METADATA_FILE).is_file()
 
 
 def write_token_pairs(
@@ -119,7 +113,8 @@ def write_token_pairs(
     """Writes the splits as one TFDS data set, in the order given.
 
     All files are written aside and moved into `directory` at the end, `pairs.json` last, so that a
-    killed write leaves nothing that reads as complete. What else lies in `directory` stays.
+    killed write leaves nothing that reads as complete. What else lies in `directory` stays. For a
+    bucket they are written to this machine's disk and uploaded: array_record writes files only.
 
     Args:
         directory: of the data set itself (`tfds.builder_from_directory` opens it).
@@ -130,11 +125,16 @@ def write_token_pairs(
     Raises:
         DataError: a complete data set is already there, or the ids don't fit the vocabulary.
     """
-    directory = _local(directory)
     if is_complete(directory):
         raise DataError(
             f"{directory}: found a complete data set, expected none: remove it or choose another"
         )
+    if in_bucket(directory):
+        with tempfile.TemporaryDirectory() as folder:
+            write_token_pairs(folder, splits, vocabulary, report)
+            upload(pathlib.Path(folder), directory, last=METADATA_FILE)
+        return
+    directory = pathlib.Path(directory)
     widths: set[tuple[int, int]] = set()
     for split, pairs in splits.items():
         widths |= _checked(f"{directory}: split {split!r}", pairs, vocabulary.vocab_size)
@@ -271,14 +271,23 @@ def _example(pairs: TokenPairs, row: int, prompt: str, vocabulary: Any) -> dict[
     return example
 
 
+def local_folder(directory: str | os.PathLike) -> pathlib.Path:
+    """Where on this machine's disk a complete data set is read; a copy where it is in a bucket."""
+    if not in_bucket(directory):
+        return pathlib.Path(directory)
+    files = json.loads((epath.Path(directory) / METADATA_FILE).read_text())["files"]
+    return local_copy(directory, [*files, METADATA_FILE])
+
+
 def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     """What `write_token_pairs` noted: lengths, vocabulary, examples per split, report.
+
+    Files of a bucket are copied to this machine's disk for it; `local_folder` says where to.
 
     Raises:
         DataError: no complete data set of this schema there, or a file of it is gone or cut.
     """
-    directory = _local(directory)
-    path = directory / METADATA_FILE
+    path = epath.Path(directory) / METADATA_FILE
     if not path.is_file():
         raise DataError(
             f"{directory}: found no {METADATA_FILE}, expected a complete data set of token pairs"
@@ -292,8 +301,9 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
             f"{path}: field 'schema_version': found {metadata.get('schema_version')!r}, "
             f"expected {SCHEMA_VERSION}: prepare again, and make again what was made from it"
         )
+    folder = local_folder(directory)
     for name, size in metadata["files"].items():
-        file = directory / name
+        file = folder / name
         found = f"{file.stat().st_size} bytes" if file.is_file() else "no such file"
         if found != f"{size} bytes":
             raise DataError(f"{file}: found {found}, expected {size} bytes")

@@ -9,7 +9,9 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 import gin
+from etils import epath
 
+from pagap_jax.buckets import local_copy
 from pagap_jax.errors import ConfigError
 
 if TYPE_CHECKING:  # seqio brings TensorFlow, which takes seconds to import
@@ -120,12 +122,11 @@ def sentencepiece_vocabulary(
     Raises:
         ConfigError: no such file, not a sentencepiece model, or other ids than T5's.
     """
-    from pagap_jax.data.quiet_seqio import seqio  # isort: skip
-    import tensorflow as tf
+    from pagap_jax.data.quiet_seqio import seqio
 
-    if not tf.io.gfile.exists(path):
+    if not epath.Path(path).exists():
         raise ConfigError(f"sentencepiece model {path}: no such file")
-    vocabulary = seqio.SentencePieceVocabulary(str(path), extra_ids=extra_ids)
+    vocabulary = seqio.SentencePieceVocabulary(str(local_copy(path)), extra_ids=extra_ids)
     try:
         tokenizer = vocabulary.tokenizer
     except Exception as error:  # protobuf and sentencepiece raise several kinds

@@ -17,6 +17,7 @@ from typing import Any
 
 import gin
 import numpy as np
+from etils import epath
 
 from pagap_jax.data import prepared
 from pagap_jax.data.length_picture import LENGTHS_FILE, lengths_picture
@@ -111,7 +112,7 @@ def _write(
 ) -> None:
     if is_complete(path):  # written before a kill that left no result
         return
-    write_atomically(os.path.join(path, LENGTHS_FILE), lengths_picture(report))
+    write_atomically(epath.Path(path) / LENGTHS_FILE, lengths_picture(report))
     write_token_pairs(path, packers, vocabulary, report)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import gin
 
+from pagap_jax import claims
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow, StreamRow
-from pagap_jax.run_directory import METRICS_FILE, locked, read_result
+from pagap_jax.run_directory import METRICS_FILE, read_result
 from pagap_jax.study import report
 from pagap_jax.study.checks import check_stages, refuse
 from pagap_jax.study.console import (
@@ -140,7 +141,7 @@ def claimed(folder: Path, context: Context) -> Iterator[None]:
         RetryError: another process is at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with claims.claimed(folder):
         found = read_context(folder)
         others = [path.name for path in folder.iterdir() if not OF_A_STUDY.match(path.name)]
         if found is None and others:

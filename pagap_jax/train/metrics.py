@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from pagap_jax.errors import NotANumberError
+from pagap_jax.files import open_lines
 from pagap_jax.processes import is_first
 from pagap_jax.train.writers import MetricWriter
 
@@ -49,9 +50,7 @@ class MetricsLog:
             return
         rows = path.read_text().splitlines() if path.exists() else []
         kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= start_step]
-        unfinished = path.parent / f".{path.name}.tmp"
-        unfinished.write_text("".join(row + "\n" for row in kept))
-        unfinished.replace(path)
+        self._file = open_lines(path, kept)
         for row in map(json.loads, kept):
             self._hand_on(row)
 
@@ -67,6 +66,7 @@ class MetricsLog:
         self._pending = jax.device_get(self._pending)
         if any(_not_finite(metrics) for metrics in self._pending):
             self.write(step)
+        self._flush()  # a checkpoint follows, and these steps aren't made again
         return {
             name: {
                 "dtype": str(np.asarray(value).dtype),
@@ -97,11 +97,11 @@ class MetricsLog:
         finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
         if is_first():
             on_disk = {"step": step, "wall_time": time.time(), **finite}
-            with self._path.open("a") as file:
-                file.write(json.dumps(on_disk) + "\n")
+            self._file.add(json.dumps(on_disk))
             self._hand_on(on_disk)
         for offset, metrics in enumerate(fetched):
             if bad := _not_finite(metrics):
+                self._flush()
                 raise NotANumberError(
                     f"{bad[0]} is {metrics[bad[0]]} at step {first + offset}: stopped;"
                     f" the checkpoints before it are kept, the metrics are in {self._path}"
@@ -109,9 +109,14 @@ class MetricsLog:
         return row
 
     def close(self) -> None:
-        """Closes the writers; every row of the file itself is on disk when `write` returns."""
+        """Closes the writers; the file has all rows."""
+        self._flush()
         for writer in self._writers:
             writer.close()
+
+    def _flush(self) -> None:
+        if is_first():
+            self._file.flush()
 
     def _hand_on(self, row: Mapping[str, Any]) -> None:
         """Gives a row of the file to the writers, without what isn't a number."""

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
+from pagap_jax.buckets import in_bucket, local_copy, matching
 from pagap_jax.data.sources.json_rows import array_rows, as_object, is_a_line, lines
 from pagap_jax.data.sources.rows import MAX_ROW, BadRowError, Row
 from pagap_jax.errors import DataError
@@ -38,7 +39,7 @@ def expand(paths: Paths) -> list[pathlib.Path]:
     found: list[pathlib.Path] = []
     for path in several:
         name = os.path.expanduser(os.fspath(path))
-        matches = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+        matches = _matches(name)
         if not matches:
             expected = "a file that matches" if glob.has_magic(name) else "a file to read"
             raise DataError(f"{path}: found No such file or directory, expected {expected}")
@@ -46,6 +47,12 @@ def expand(paths: Paths) -> list[pathlib.Path]:
     if not found:
         raise DataError("DATA_FILE: found no files, expected at least one")
     return found
+
+
+def _matches(name: str) -> list[str]:
+    if in_bucket(name):
+        return [os.fspath(local_copy(found)) for found in matching(name)]
+    return [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
 
 
 def splits_by_name(paths: Sequence[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:

@@ -1,0 +1,216 @@
+"""Buckets (gs://): what folders have and buckets lack, made of what buckets have.
+
+A bucket holds whole objects: each appears when its upload is complete, or not at all. It has no
+folders that could be empty, no locks (`claims.py`) and nothing to append to. gcsfs is what speaks
+to it, through etils.epath; arrays go through tensorstore.
+
+What only reads files (array_record, sentencepiece, safetensors, parsers of data) is given a copy on
+this machine's disk.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from pagap_jax.errors import ConfigError, RetryError
+
+CACHE_VARIABLE = "PAGAP_CACHE_DIR"
+SIZE_VARIABLE = "PAGAP_CACHE_GIB"
+DEFAULT_GIB = 200
+_IN_USE = 24 * 3600  # seconds since its last use in which a copy isn't deleted
+_GIB = 2**30
+
+
+def in_bucket(path: epath.PathLike) -> bool:
+    """Whether a path names an object, or what would be a folder, in a bucket."""
+    return "://" in os.fspath(path)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """A path from the root on; a bucket's is so already."""
+    return epath.Path(path) if in_bucket(path) else epath.Path(path).resolve()
+
+
+def entries(folder: epath.PathLike) -> list[epath.Path]:
+    """What lies in a folder, here or in a bucket; nothing where there is no folder."""
+    folder = epath.Path(folder)
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def checksums(path: epath.PathLike) -> dict[str, str]:
+    """Size and checksum of the objects below a path, by their names from there on.
+
+    An object by itself has the name ''.
+    """
+    with told(path):
+        found = _file_system(path).find(_without_scheme(path), detail=True)
+    return {
+        name[len(_without_scheme(path)) :].lstrip("/"): f"{info['size']} {_checksum(info)}"
+        for name, info in sorted(found.items())
+        if not name.endswith("/")  # a console makes such an object for an empty folder
+    }
+
+
+def matching(pattern: str) -> list[str]:
+    """What a pattern matches in a bucket, or the one file or folder that it names."""
+    scheme = pattern.partition("://")[0]
+    with told(pattern):
+        if any(sign in pattern for sign in "*?["):
+            found = _file_system(pattern).glob(_without_scheme(pattern))
+            return [f"{scheme}://{name}" for name in sorted(found)]
+    return [pattern] if checksums(pattern) else []
+
+
+def local_copy(path: epath.PathLike, names: Sequence[str] | None = None) -> Path:
+    """A file or folder of a bucket on this machine's disk; what is there already as it is.
+
+    A copy is made once and kept for later jobs, in PAGAP_CACHE_DIR (else ~/.cache/pagap_jax), as
+    long as all copies together take no more than PAGAP_CACHE_GIB (200). Processes that make the
+    same one at the same time each make it aside, and one of them is kept.
+
+    Args:
+        names: of the files of a folder that are copied; None for all.
+
+    Raises:
+        ConfigError: there is nothing.
+        RetryError: the bucket gave something else than it lists.
+    """
+    if not in_bucket(path):
+        return Path(path)
+    found = checksums(path)
+    if names is not None:
+        found = {name: found[name] for name in names if name in found}
+    if not found:
+        raise ConfigError(f"nothing is at {os.fspath(path)}")
+    text = json.dumps([os.fspath(path), found])
+    place = cache_folder() / "copies" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    copy = place / epath.Path(path).name
+    if not place.exists():
+        _make_copy(path, found, place)
+        _delete_oldest(place.parent, keep=place)
+    os.utime(place)
+    return copy
+
+
+def upload(folder: Path, destination: epath.PathLike, last: str) -> None:
+    """Copies the files of a folder into a bucket, the one that tells that all are there last."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    files.sort(key=lambda file: file.name == last)
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        with told(f"{os.fspath(destination)}/{name}"):
+            _file_system(destination).put_file(
+                os.fspath(file), f"{_without_scheme(destination)}/{name}"
+            )
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what can be made or fetched again."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagap_jax"
+
+
+@contextlib.contextmanager
+def told(path: epath.PathLike) -> Iterator[None]:
+    """In the block the storage's own errors become ours, with the object's name.
+
+    Raises:
+        ConfigError: no permission (403).
+        RetryError: it didn't answer well in spite of gcsfs's retries.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (ours := as_ours(error, os.fspath(path))) is None:
+            raise
+        raise ours from error
+
+
+def as_ours(error: BaseException, path: str = "") -> ConfigError | RetryError | None:
+    """An error of the storage as one of ours; None for what isn't one of the storage.
+
+    Args:
+        path: what was asked for, where the error doesn't say.
+    """
+    place = f"{path}: " if path else ""
+    text = str(error).replace("\n", " ")[:300]
+    if isinstance(error, OSError) and text.startswith("Forbidden"):
+        return ConfigError(
+            f"{place}the bucket refuses (403): {text}. The account that runs this needs"
+            " roles/storage.objectUser on the bucket"
+        )
+    module = type(error).__module__.split(".")[0]
+    if module in ("gcsfs", "aiohttp", "requests", "google") or isinstance(
+        error, TimeoutError | ConnectionError
+    ):
+        return RetryError(f"{place}the bucket didn't answer ({type(error).__name__}: {text})")
+    return None
+
+
+def _make_copy(path: epath.PathLike, found: Mapping[str, str], place: Path) -> None:
+    aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        for name, checksum in found.items():
+            target = aside / epath.Path(path).name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = f"{_without_scheme(path)}/{name}".rstrip("/")
+            with told(f"{os.fspath(path)}/{name}".rstrip("/")):
+                _file_system(path).get_file(source, os.fspath(target))
+            _verify(target, checksum, f"{os.fspath(path)}/{name}".rstrip("/"))
+        with contextlib.suppress(OSError):  # another process was first: its copy is the same
+            aside.rename(place)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _verify(file: Path, expected: str, name: str) -> None:
+    """Raises RetryError where a download isn't what the bucket lists."""
+    import base64
+
+    import google_crc32c
+
+    checksum = google_crc32c.Checksum()
+    with file.open("rb") as content:
+        while piece := content.read(1 << 22):
+            checksum.update(piece)
+    found = f"{file.stat().st_size} {base64.b64encode(checksum.digest()).decode()}"
+    if found != expected:
+        raise RetryError(f"{name}: found {found} (bytes, CRC32C), expected {expected}: cut off")
+
+
+def _delete_oldest(copies: Path, keep: Path) -> None:
+    limit = float(os.environ.get(SIZE_VARIABLE, DEFAULT_GIB)) * _GIB
+    by_age = sorted((p for p in copies.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    sizes = {p: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in by_age}
+    for place in by_age:
+        used = time.time() - place.stat().st_mtime < _IN_USE
+        if sum(sizes.values()) > limit and place != keep and not used:
+            shutil.rmtree(place, ignore_errors=True)
+            del sizes[place]
+
+
+def _file_system(path: epath.PathLike) -> Any:
+    import fsspec
+
+    scheme = os.fspath(path).partition("://")[0]
+    system = fsspec.filesystem(scheme)
+    system.invalidate_cache()  # another process may have written since
+    return system
+
+
+def _without_scheme(path: epath.PathLike) -> str:
+    return os.fspath(path).partition("://")[2].rstrip("/")
+
+
+def _checksum(info: Mapping[str, Any]) -> str:
+    return str(info.get("crc32c") or info.get("ETag") or info.get("etag") or "")
