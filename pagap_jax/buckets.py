@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ SIZE_VARIABLE = "PAGAP_CACHE_GIB"
 DEFAULT_GIB = 200
 _IN_USE = 24 * 3600  # seconds since its last use in which a copy isn't deleted
 _GIB = 2**30
+_KNOWN = ".mirrored.json"  # checksums of what `mirror` has copied
 
 
 def in_bucket(path: epath.PathLike) -> bool:
@@ -100,16 +101,43 @@ def local_copy(path: epath.PathLike, names: Sequence[str] | None = None) -> Path
     return copy
 
 
-def upload(folder: Path, destination: epath.PathLike, last: str) -> None:
-    """Copies the files of a folder into a bucket, the one that tells that all are there last."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    files.sort(key=lambda file: file.name == last)
-    for file in files:
+def upload(
+    folder: Path,
+    destination: epath.PathLike,
+    files: Sequence[Path] | None = None,
+    last: Sequence[str] = (),
+) -> None:
+    """Copies files of a folder into a bucket.
+
+    Args:
+        files: None for all that is in the folder and its folders.
+        last: names of files that tell that all are there.
+    """
+    chosen = [file for file in folder.rglob("*") if file.is_file()] if files is None else files
+    for file in sorted(chosen, key=lambda file: (file.name in last, file)):
         name = file.relative_to(folder).as_posix()
         with told(f"{os.fspath(destination)}/{name}"):
             _file_system(destination).put_file(
                 os.fspath(file), f"{_without_scheme(destination)}/{name}"
             )
+
+
+def mirror(path: epath.PathLike, target: Path, wanted: Callable[[str], bool]) -> None:
+    """Copies what is new of the objects below a path, and deletes what is gone.
+
+    Args:
+        wanted: whether an object is copied, by its name below the path.
+    """
+    known_file = target / _KNOWN
+    known = json.loads(known_file.read_text()) if known_file.exists() else {}
+    found = {name: sums for name, sums in checksums(path).items() if wanted(name)}
+    for name in known.keys() - found.keys():
+        (target / name).unlink(missing_ok=True)
+    for name, sums in found.items():
+        if known.get(name) != sums or not (target / name).exists():
+            _download(f"{os.fspath(path)}/{name}", target / name, sums)
+    target.mkdir(parents=True, exist_ok=True)
+    known_file.write_text(json.dumps(found))
 
 
 def cache_folder() -> Path:
@@ -162,15 +190,18 @@ def _make_copy(path: epath.PathLike, found: Mapping[str, str], place: Path) -> N
     try:
         for name, checksum in found.items():
             target = aside / epath.Path(path).name / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = f"{_without_scheme(path)}/{name}".rstrip("/")
-            with told(f"{os.fspath(path)}/{name}".rstrip("/")):
-                _file_system(path).get_file(source, os.fspath(target))
-            _verify(target, checksum, f"{os.fspath(path)}/{name}".rstrip("/"))
+            _download(f"{os.fspath(path)}/{name}".rstrip("/"), target, checksum)
         with contextlib.suppress(OSError):  # another process was first: its copy is the same
             aside.rename(place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _download(source: str, target: Path, checksum: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with told(source):
+        _file_system(source).get_file(_without_scheme(source), os.fspath(target))
+    _verify(target, checksum, source)
 
 
 def _verify(file: Path, expected: str, name: str) -> None:

@@ -132,7 +132,7 @@ def write_token_pairs(
     if in_bucket(directory):
         with tempfile.TemporaryDirectory() as folder:
             write_token_pairs(folder, splits, vocabulary, report)
-            upload(pathlib.Path(folder), directory, last=METADATA_FILE)
+            upload(pathlib.Path(folder), directory, last=[METADATA_FILE])
         return
     directory = pathlib.Path(directory)
     widths: set[tuple[int, int]] = set()

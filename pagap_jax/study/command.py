@@ -12,6 +12,7 @@ from pagap_jax.arguments import ArgumentParser
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.study.context import Context, read_context, rows_of_studies
+from pagap_jax.study.place import StudyPlace, here
 from pagap_jax.study.report import write_report
 from pagap_jax.study.rows import write_csv
 
@@ -26,12 +27,13 @@ def run_command(argv: Sequence[str]) -> int:
         DataError: rows are missing or damaged.
     """
     parser = ArgumentParser(prog="pagap report", description=__doc__)
-    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report and figures")
+    parser.add_argument("studies", nargs="+", metavar="STUDY_DIR")
+    parser.add_argument("--out", required=True, help="folder for report and figures")
     arguments = parser.parse_args(argv)
     contexts: list[Context] = []
     folders: list[Path] = []
-    for study in arguments.studies:
+    out, studies = StudyPlace(arguments.out), [here(study) for study in arguments.studies]
+    for study in studies:
         context = read_context(study)
         if context is None:
             raise ConfigError(f"{study}: found no study.json, expected the folder of a study")
@@ -44,11 +46,12 @@ def run_command(argv: Sequence[str]) -> int:
         folders += found
     rows = rows_of_studies(folders, contexts)
     check_seeds(rows.checkpoints)
-    write_csv(rows.checkpoints, CheckpointRow, arguments.out / "rows.csv")
+    write_csv(rows.checkpoints, CheckpointRow, out.here / "rows.csv")
     if not rows.stream.empty:
-        write_csv(rows.stream, StreamRow, arguments.out / "stream_rows.csv")
-    write_report(arguments.out, rows, contexts, arguments.studies)
-    print(f"report: {arguments.out / 'report.html'}")
+        write_csv(rows.stream, StreamRow, out.here / "stream_rows.csv")
+    write_report(out.here, rows, contexts, studies)
+    out.publish()
+    print(f"report: {out.directory}/report.html")
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import gin
 
 from pagap_jax import claims
+from pagap_jax.buckets import in_bucket
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, read_result
@@ -37,6 +38,7 @@ from pagap_jax.study.context import (
 )
 from pagap_jax.study.findings import in_words
 from pagap_jax.study.gates import Bars, check_gates
+from pagap_jax.study.place import StudyPlace, here
 from pagap_jax.study.plan import Plan
 from pagap_jax.study.rows import TRAINING, write_csv
 from pagap_jax.study.stages import Stage
@@ -78,13 +80,16 @@ def study(
             with others, or the folder isn't this study's.
     """
     assert run_job is not None and check_job is not None, "run through `pagap study`"
-    folder, stages = Path(plan.study_dir), plan.stages()
+    place, stages = StudyPlace(plan.study_dir), plan.stages()
+    folder = place.here
     context = context_of(plan, title, notes, command_line)
-    with contextlib.closing(Workers(run_job, folder, workers, search_paths)) as pool:
+    place.fetch()
+    with contextlib.closing(Workers(run_job, place, workers, search_paths)) as pool:
         if dry_run:
             print_stages(folder, stages, check_stages(pool, check_job, folder, stages))
             return
-        with claimed(folder, context):
+        with claimed(place, context), contextlib.ExitStack() as at_the_end:
+            at_the_end.callback(place.publish)  # also of a stage's log that says why it ended
             refuse(check_stages(pool, check_job, folder, stages))
             gates = _run(pool, folder, stages, bars)
             context = dataclasses.replace(
@@ -95,7 +100,7 @@ def study(
                 training=training_of(plan),
             )
             context.write(folder)
-            _write_results(folder, stages, context)
+            _write_results(place, stages, context)
 
 
 def print_stages(folder: Path, stages: Sequence[Stage], wrong: Mapping[str, str]) -> None:
@@ -133,15 +138,16 @@ def context_of(
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, context: Context) -> Iterator[None]:
+def claimed(place: StudyPlace, context: Context) -> Iterator[None]:
     """The folder as this study's and this process's; what else is in it stays as it is.
 
     Raises:
         ConfigError: it holds another study, or files that no study made.
         RetryError: another process is at it.
     """
+    folder = place.here
     folder.mkdir(parents=True, exist_ok=True)
-    with claims.claimed(folder):
+    with claims.claimed(place.directory):
         found = read_context(folder)
         others = [path.name for path in folder.iterdir() if not OF_A_STUDY.match(path.name)]
         if found is None and others:
@@ -176,7 +182,9 @@ def _run(pool: Workers, folder: Path, stages: Sequence[Stage], bars: Bars) -> li
 
 def place_of(plan: Plan, seed: int, stage: str) -> Path:
     """The folder of a shared stage: the study's own, or one that was given."""
-    return Path(plan.study_dir) / plan.given.get(stage, f"seed_{seed}/{stage}")
+    if in_bucket(given := plan.given.get(stage, "")):
+        return here(given)
+    return StudyPlace(plan.study_dir).here / (given or f"seed_{seed}/{stage}")
 
 
 def data_of(plan: Plan) -> Mapping[str, Any]:
@@ -209,14 +217,17 @@ def training_of(plan: Plan) -> Sequence[Mapping[str, Any]]:
     compared = {arm: run for arm, run in plan.baselines().items() if arm in ("online", "replayed")}
     for seed in plan.seeds if len(compared) == 2 else ():
         for arm, run in compared.items():
-            text = (Path(plan.study_dir) / f"seed_{seed}" / run / METRICS_FILE).read_text()
+            text = (
+                StudyPlace(plan.study_dir).here / f"seed_{seed}" / run / METRICS_FILE
+            ).read_text()
             lines = [json.loads(line) for line in text.splitlines()]
             kept = TRAINING[TRAINING.index("step") :]
             rows += [{"seed": seed, "arm": arm} | {k: line[k] for k in kept} for line in lines]
     return rows
 
 
-def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> None:
+def _write_results(place: StudyPlace, stages: Sequence[Stage], context: Context) -> None:
+    folder, shown = place.here, place.directory
     measured = [folder / stage.name for stage in stages if stage.job in MEASURING]
     rows = rows_of_studies(measured, [context])
     write_csv(rows.checkpoints, CheckpointRow, folder / "rows.csv")
@@ -227,5 +238,5 @@ def _write_results(folder: Path, stages: Sequence[Stage], context: Context) -> N
         if finding.verdict != "not asked":
             print(f"{finding.name}: {in_words(finding)}")
     if number := collect_warnings(folder, stages):
-        print(f"warnings: {number} in {folder / ALL_WARNINGS}")
-    print(f"rows: {folder / 'rows.csv'}\nreport: {folder / 'report.html'}", flush=True)
+        print(f"warnings: {number} in {shown}/{ALL_WARNINGS}")
+    print(f"rows: {shown}/rows.csv\nreport: {shown}/report.html", flush=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from pagap_jax import stopping
 from pagap_jax.errors import PagapError, RetryError, StoppedError
 from pagap_jax.run_directory import KEPT
+from pagap_jax.study.place import StudyPlace
 from pagap_jax.study.stages import Stage, in_order, search_path_options
 
 RunJob = Callable[[Sequence[str]], object]
@@ -36,12 +37,12 @@ class Workers:
     """
 
     def __init__(
-        self, run_job: RunJob, study_dir: Path, workers: int, search_paths: Sequence[str] = ()
+        self, run_job: RunJob, place: StudyPlace, workers: int, search_paths: Sequence[str] = ()
     ):
         self.number = workers
         self._run_job = run_job
         self._options = search_path_options(search_paths)
-        self._study_dir = study_dir
+        self._place, self._study_dir = place, place.here
         context = multiprocessing.get_context("spawn")
         cores: Queue = context.Queue()
         self._told: SimpleQueue = context.SimpleQueue()  # what workers that stopped have saved
@@ -52,7 +53,7 @@ class Workers:
             workers,
             context,
             initializer=_start_worker,
-            initargs=(cores, self._told, str(study_dir)),
+            initargs=(cores, self._told, str(place.here)),
         )
         self._processes = self._pool._processes  # the pool forgets them where one has died
 
@@ -103,6 +104,7 @@ class Workers:
                     self._check_alive([stage.name for stage in running.values()])
                 for future in done:
                     stage = running.pop(future)
+                    self._place.fetch(stage.name)
                     on_finished(stage, self._seconds(future, stage))
                     finished.add(stage.name)
         except (BrokenProcessPool, RetryError) as error:
@@ -119,7 +121,7 @@ class Workers:
             self.close()
 
     def _argv(self, stage: Stage) -> list[str]:
-        return [*stage.argv(str(self._study_dir)), *self._options]
+        return [*stage.argv(self._place.directory), *self._options]
 
     def _stop(self) -> None:
         """Ends the workers; one that trains saves first."""

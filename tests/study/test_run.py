@@ -6,6 +6,7 @@ from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.study import run
 from pagap_jax.study.context import Context
+from pagap_jax.study.place import StudyPlace
 from pagap_jax.study.stages import Artefact, Stage
 
 
@@ -13,7 +14,7 @@ def test_what_no_study_made_is_left_alone(tmp_path):
     (tmp_path / "rows.csv").write_text("mine")
     with (
         pytest.raises(ConfigError, match="holds files and no study.json"),
-        run.claimed(tmp_path, Context("tiny")),
+        run.claimed(StudyPlace(str(tmp_path)), Context("tiny")),
     ):
         pass
     assert (tmp_path / "rows.csv").read_text() == "mine"
@@ -21,21 +22,26 @@ def test_what_no_study_made_is_left_alone(tmp_path):
 
 
 def test_another_study_is_refused(tmp_path):
-    with run.claimed(tmp_path / "study", Context("tiny")):
+    with run.claimed(StudyPlace(str(tmp_path / "study")), Context("tiny")):
         pass
-    with run.claimed(tmp_path / "study", Context("tiny")):  # its own is gone on with
+    with run.claimed(
+        StudyPlace(str(tmp_path / "study")), Context("tiny")
+    ):  # its own is gone on with
         pass
     with (
         pytest.raises(ConfigError, match="holds the study 'tiny', expected 'tiny_full'"),
-        run.claimed(tmp_path / "study", Context("tiny_full")),
+        run.claimed(StudyPlace(str(tmp_path / "study")), Context("tiny_full")),
     ):
         pass
 
 
 def test_one_process_at_a_time(tmp_path):
     tiny = Context("tiny")
-    with run.claimed(tmp_path, tiny):
-        with pytest.raises(RetryError, match="another process"), run.claimed(tmp_path, tiny):
+    with run.claimed(StudyPlace(str(tmp_path)), tiny):
+        with (
+            pytest.raises(RetryError, match="another process"),
+            run.claimed(StudyPlace(str(tmp_path)), tiny),
+        ):
             pass
 
 
