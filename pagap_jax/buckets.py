@@ -11,6 +11,7 @@ this machine's disk.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -27,6 +28,9 @@ SIZE_VARIABLE = "PAGAP_CACHE_GIB"
 DEFAULT_GIB = 200
 _IN_USE = 24 * 3600  # seconds since its last use in which a copy isn't deleted
 _GIB = 2**30
+# With which tensorstore's messages begin, where a bucket didn't answer well.
+_CODES = ("PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # else each failure is a page of traceback
 _KNOWN = ".mirrored.json"  # checksums of what `mirror` has copied
 
 
@@ -148,38 +152,44 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def told(path: epath.PathLike) -> Iterator[None]:
+def told(path: epath.PathLike, at_start: bool = False) -> Iterator[None]:
     """In the block the storage's own errors become ours, with the object's name.
 
+    Args:
+        at_start: of a job. What is forbidden then is a mistake; later on it worked before.
+
     Raises:
-        ConfigError: no permission (403).
+        ConfigError: no permission (403), at the start.
         RetryError: it didn't answer well in spite of gcsfs's retries.
     """
     try:
         yield
     except Exception as error:
-        if (ours := as_ours(error, os.fspath(path))) is None:
+        if (ours := as_ours(error, os.fspath(path), at_start)) is None:
             raise
         raise ours from error
 
 
-def as_ours(error: BaseException, path: str = "") -> ConfigError | RetryError | None:
-    """An error of the storage as one of ours; None for what isn't one of the storage.
+def as_ours(
+    error: BaseException, path: str = "", at_start: bool = False
+) -> ConfigError | RetryError | None:
+    """An error of the storage as one of ours, see `told`; None for what isn't one of the storage.
 
     Args:
         path: what was asked for, where the error doesn't say.
     """
     place = f"{path}: " if path else ""
-    text = str(error).replace("\n", " ")[:300]
-    if isinstance(error, OSError) and text.startswith("Forbidden"):
-        return ConfigError(
+    text = str(error).partition(" [")[0].replace("\n", " ")[:300]
+    of_tensorstore = "gs://" in text and text.startswith(_CODES)
+    if text.startswith(("Forbidden", "403 ")) or (of_tensorstore and text.startswith(_CODES[0])):
+        kind = ConfigError if at_start else RetryError
+        return kind(
             f"{place}the bucket refuses (403): {text}. The account that runs this needs"
             " roles/storage.objectUser on the bucket"
         )
     module = type(error).__module__.split(".")[0]
-    if module in ("gcsfs", "aiohttp", "requests", "google") or isinstance(
-        error, TimeoutError | ConnectionError
-    ):
+    of_clients = module in ("gcsfs", "aiohttp", "requests", "google", "urllib3")
+    if of_tensorstore or of_clients or isinstance(error, TimeoutError | ConnectionError):
         return RetryError(f"{place}the bucket didn't answer ({type(error).__name__}: {text})")
     return None
 

@@ -60,7 +60,7 @@ class _BucketClaim:
         self._ended = threading.Event()
 
     def __enter__(self) -> "_BucketClaim":
-        with told(self._name):
+        with told(self._name, at_start=True):
             self._take()
         self._renewed = time.monotonic()
         threading.Thread(target=self._renew, name="claim", daemon=True).start()
@@ -116,7 +116,12 @@ class _BucketClaim:
 
     def _write(self, content: dict[str, Any]) -> None:
         blob = _bucket(self._name).blob(_key(self._name))
-        blob.upload_from_string(json.dumps(content), if_generation_match=self._generation)
+        blob.upload_from_string(
+            json.dumps(content),
+            if_generation_match=self._generation,
+            timeout=self._seconds / 4,
+            retry=None,  # the next renewal is one; and its own go on for two minutes
+        )
         self._generation = int(blob.generation)
 
     def _renew(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from pagap_jax.buckets import checksums, in_bucket
+from pagap_jax.buckets import checksums, in_bucket, told
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import fingerprint_at
 from pagap_jax.files import located
@@ -57,9 +57,10 @@ def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
 def run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None:
     """The run of ours that an artefact is, or is a part of: its folder and its run.json."""
     folder = epath.Path(path)
-    for candidate in (folder, *list(folder.parents)[:2]):
-        if (candidate / RUN_FILE).exists():
-            return candidate, json.loads((candidate / RUN_FILE).read_text())
+    with told(path, at_start=True):
+        for candidate in (folder, *list(folder.parents)[:2]):
+            if (candidate / RUN_FILE).exists():
+                return candidate, json.loads((candidate / RUN_FILE).read_text())
     return None
 
 

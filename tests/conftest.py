@@ -9,6 +9,8 @@ from pathlib import Path
 import gin
 import pytest
 
+import pagap_jax  # noqa: F401  # its settings for buckets come before gcsfs is imported
+
 _DEVICES = "--xla_force_host_platform_device_count=8"
 # Tests compile much and compute little: without optimisation that takes a third of the time. The
 # names are those of the jaxlib in constraints.txt; another one may not know them, and say so.

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from pagap_jax.buckets import as_ours
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import parse
 from pagap_jax.errors import ConfigError
@@ -48,6 +49,7 @@ def run_job(argv: Sequence[str]) -> None:
             function(**{name: value for name, value in offered.items() if name in wanted})
     except Exception as raised:
         error = _without_gin(raised)
+        error = as_ours(error) or error
     if error is not None:  # outside of `except`, so that gin's copies aren't shown as its context
         raise error
 
