@@ -102,7 +102,9 @@ def exit_code_of(error: Exception) -> int:
     """Exit code of one of several processes that ends with an error that is none of ours."""
     from jax.errors import JaxRuntimeError
 
-    is_lost = isinstance(error, JaxRuntimeError) and str(error).startswith(LOST)
+    # JAX raises a ValueError of the same words where it waits for what it has dispatched.
+    of_jax = isinstance(error, JaxRuntimeError | ValueError)
+    is_lost = of_jax and str(error).startswith(tuple(f"{kind}:" for kind in LOST))
     return ABORTED if is_lost else PagapError.exit_code
 
 

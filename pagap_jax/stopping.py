@@ -116,6 +116,8 @@ def handle_again() -> None:
 def share(tell: Callable[[], object], end: Callable[[int], object], patience: float) -> None:
     """For one of several processes: how the others hear of a request, and how it ends."""
     _watch.tell, _watch.end, _watch.patience = tell, end, patience
+    if is_requested():  # before there was anybody to tell
+        tell()
 
 
 def is_requested() -> bool:

@@ -206,6 +206,8 @@ def test_a_machine_that_does_not_know_its_others_yet_is_worth_a_retry(error, mon
     [
         (JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), 134),
         (JaxRuntimeError("UNAVAILABLE: Socket closed"), 134),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), 134),
+        (ValueError("UNKNOWN option"), 1),
         (JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm"), 1),
         (JaxRuntimeError("INVALID_ARGUMENT: shapes"), 1),
         (ZeroDivisionError("UNKNOWN: not JAX's"), 1),

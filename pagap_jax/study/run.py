@@ -17,6 +17,7 @@ from typing import Any
 import gin
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import can_be_written
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, locked, read_result
 from pagap_jax.study import report
@@ -127,8 +128,10 @@ def claimed(folder: Path, context: Context) -> Iterator[None]:
         ConfigError: it holds another study, or files that no study made.
         RetryError: another process is at it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with contextlib.ExitStack() as held:
+        with can_be_written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder))
         found = read_context(folder)
         others = [path.name for path in folder.iterdir() if not OF_A_STUDY.match(path.name)]
         if found is None and others:
