@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from pagap_jax import stopping
-from pagap_jax.errors import PagapError
+from pagap_jax.errors import PagapError, RetryError
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
 COMMANDS = {
@@ -70,7 +70,7 @@ def _run(arguments: list[str]) -> int:
             traceback.print_exc()
         if said:
             print(f"{name}: {said}", file=sys.stderr)
-        return processes.end_early(processes.exit_code_of(error))
+        return processes.end_early(RetryError.exit_code if said else processes.exit_code_of(error))
     return 0
 
 

@@ -7,6 +7,7 @@ process holds, and reads those of the others. Nothing is ended here.
 
 import ctypes
 import dataclasses
+import os
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pagap_jax import stopping
+from pagap_jax.errors import RetryError
 
 BEAT_EVERY = 2.0  # seconds; longer for many processes, each of which reads the beats of all
 READS_A_SECOND = 64  # of all processes together, about
@@ -168,7 +170,7 @@ class Watch:
         self.peers.hear({int(key.rpartition("/")[2]): text for key, text in found}, now)
 
     def _on_abort(self, _: int) -> None:
-        """In a thread of JAX's, which ends the process when this returns."""
+        """In a thread of JAX's, which aborts the process where this returns."""
         said = self.peers.loss()
         if not said and self.peers.index:
             first = self.peers.named([0], "was last heard of")
@@ -176,6 +178,7 @@ class Watch:
             said += AGAIN
         if said:
             stopping.say(said)
+            os._exit(RetryError.exit_code)
 
 
 def _libc() -> Any:
