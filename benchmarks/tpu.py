@@ -33,8 +33,9 @@ from rich.table import Table
 from benchmarks import on_tpu
 from benchmarks.cycles import Cost, kernel_calls, read_costs, read_kernels
 from pagap_jax.accelerators import parse_slice
-from pagap_jax.aot.compiling import devices_of
+from pagap_jax.aot.compiling import devices_of, raise_if_out_of_memory
 from pagap_jax.aot.programs import Program, Shapes, programs_of
+from pagap_jax.errors import PagapError
 from pagap_jax.jobs.align import Objective
 from pagap_jax.jobs.inputs import TrainedJudge
 from pagap_jax.jobs.pair_origins import Offline, Online
@@ -103,7 +104,12 @@ def bundles_of_kernels() -> dict[tuple[str, str], int]:
     with tempfile.TemporaryDirectory(prefix="bundles-") as dump:
         flags = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
         environment = os.environ | {"LIBTPU_INIT_ARGS": flags}
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode
+        if code:  # -9: the kernel of this machine ended it, for its memory
+            sys.exit(
+                f"benchmarks.tpu: the compilation of the kernels alone ended with {code}: what it"
+                " says is above; where there is nothing, this machine's memory was too small"
+            )
         return read_kernels(Path(dump))
 
 
@@ -123,7 +129,11 @@ def compile_kernels(arguments: argparse.Namespace) -> None:
                     jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh))
                     for x in shapes
                 ]
-                jax.jit(alone_of(call)).lower(*arrays).compile()
+                try:
+                    jax.jit(alone_of(call)).lower(*arrays).compile()
+                except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                    raise_if_out_of_memory(call.params["name"], error)
+                    raise
 
 
 def alone_of(call: Any) -> Callable:
@@ -169,8 +179,8 @@ def measure(
     with jax.set_mesh(mesh):
         try:
             compiled = program.function.lower(*program.arguments).compile()
-        except jax.errors.JaxRuntimeError as error:
-            return {"failed": str(error).partition("\n")[0][:200]}
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            return {"failed": (str(error) or "MemoryError").partition("\n")[0][:200]}
     memory = compiled.memory_analysis()
     total, loops = read_costs(compiled.as_text(), kernels)
     return {
@@ -278,4 +288,7 @@ def show_details(row: dict[str, Any], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PagapError as refused:
+        sys.exit(f"benchmarks.tpu: {refused}")

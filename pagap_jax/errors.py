@@ -37,6 +37,10 @@ class RetryError(PagapError):
     exit_code = 42
 
 
+class NoRoomError(RetryError):
+    """A disk is full, or a quota used up: nothing half-written counts, and room may be made."""
+
+
 class StoppedError(RetryError):
     """Asked to stop (SIGTERM): the machine is about to be taken away."""
 

@@ -1,15 +1,20 @@
 """Where files are, and how they come to be whole or not at all."""
 
+import contextlib
+import errno
 import importlib.resources
 import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
 
 from pagap_jax.buckets import in_bucket, told
+from pagap_jax.errors import ConfigError, NoRoomError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LINES_EVERY = 60.0  # seconds: a bucket takes one write a second of an object, and each costs
 PACKAGED = "package:"  # prefix of what ships with this package
 
@@ -33,16 +38,76 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
             epath.Path(path).write_bytes(content)
         return
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with room_for(path, len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def room_for(path: epath.PathLike | None, num_bytes: int | None = None) -> Iterator[None]:
+    """Where a disk turns out to be full in the block, says so.
+
+    Args:
+        path: of what is written; None where only the error knows.
+        num_bytes: that it takes, before any compression.
+
+    Raises:
+        NoRoomError: names both, and what is free.
+    """
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except NoRoomError:
+        raise
+    except Exception as error:
+        if (reason := _no_room(error)) is None:
+            raise
+        place = path or getattr(error, "filename", None) or str(error).splitlines()[0]
+        needed = "" if num_bytes is None else f"{num_bytes:,} bytes were needed, "
+        free = "" if path is None else f"{_free(path):,} are free"
+        raise NoRoomError(
+            f"{os.fspath(place)}: {reason}{': ' * bool(needed or free)}{needed}{free}. Make room:"
+            " the same command goes on from what was saved"
+        ) from error
+
+
+@contextlib.contextmanager
+def can_be_written(folder: epath.PathLike) -> Iterator[None]:
+    """Where a job claims its folder.
+
+    Raises:
+        ConfigError: the folder can't be made or written.
+        NoRoomError: its disk is full.
+    """
+    try:
+        with room_for(folder):
+            yield
+    except OSError as error:
+        raise ConfigError(f"{os.fspath(folder)} can't be written: {error}") from error
+
+
+def _no_room(error: Exception) -> str | None:
+    """The system's words where a disk is full; libraries in C++ have them in their own errors."""
+    for number in _NO_ROOM:
+        text = os.strerror(number)
+        if (isinstance(error, OSError) and error.errno == number) or text in str(error):
+            return text
+    return None
+
+
+def _free(path: epath.PathLike) -> int:
+    """Bytes of the disk on which a path lies or is to lie."""
+    there = Path(path).absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
 
 
 class Lines:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from pagap_jax import stopping
-from pagap_jax.errors import PagapError
+from pagap_jax.errors import PagapError, RetryError
 
 # Not jobs: their options are their own, and so is their help. {name: module of run_command}
 COMMANDS = {
@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from pagap_jax import processes
     from pagap_jax.configuration import job_usage, run_job, usage
     from pagap_jax.jobs import JOBS
-    from pagap_jax.processes import are_several, end_early, exit_code_of, join_processes
 
     job = arguments[0] if arguments and arguments[0] in (*JOBS, *COMMANDS) else ""
     is_command = job in COMMANDS
@@ -55,18 +55,22 @@ def _run(arguments: list[str]) -> int:
         if is_command:
             rest = [argument for argument in arguments[1:] if argument != "--traceback"]
             return importlib.import_module(COMMANDS[job]).run_command(rest)
-        join_processes()
+        processes.join_processes()
         run_job([argument for argument in arguments if argument != "--traceback"])
     except PagapError as error:
         if "--traceback" in arguments:
             traceback.print_exc()
         print(f"{name}: {error}", file=sys.stderr)
-        return end_early(error.exit_code)
+        return processes.end_early(error.exit_code)
     except Exception as error:
-        if not are_several():
+        if not processes.are_several():
             raise
-        traceback.print_exc()
-        return end_early(exit_code_of(error))
+        said = processes.last_words(error)
+        if not said or "--traceback" in arguments:
+            traceback.print_exc()
+        if said:
+            print(f"{name}: {said}", file=sys.stderr)
+        return processes.end_early(RetryError.exit_code if said else processes.exit_code_of(error))
     return 0
 
 

@@ -1,5 +1,6 @@
 """This process among those of one launch: one a host on a pod, or several on one machine."""
 
+import atexit
 import ctypes
 import hashlib
 import os
@@ -10,9 +11,12 @@ from collections.abc import Callable
 
 from pagap_jax import stopping
 from pagap_jax.errors import ConfigError, PagapError, RetryError
-from pagap_jax.roll_call import meet
+from pagap_jax.peers import Watch
+from pagap_jax.roll_call import meet, port_of
 
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+PORT = "JAX_COORDINATOR_PORT"  # where the address is found by JAX
+PREEMPTION_SERVICE = "JAX_ENABLE_PREEMPTION_SERVICE"
 DETECT = "PAGAP_PROCESSES"  # 'auto': as the machine says, a TPU VM or a pod of GKE
 WITHIN = "PAGAP_START_WITHIN"  # seconds that the processes have to find each other
 DEFAULT_WITHIN = 300
@@ -30,6 +34,7 @@ PATIENCE = 20.0  # seconds until all look whether to stop; a compilation togethe
 _index, _count = 0, 1
 _looks = 0  # of this process, as many as of all others
 _trains = False
+_peers: Watch | None = None
 
 
 def join_processes() -> None:
@@ -42,15 +47,21 @@ def join_processes() -> None:
         ConfigError: a variable is missing or no number, or the processes run different code.
         RetryError: the others didn't come.
     """
-    global _index, _count
+    global _index, _count, _peers
     launch = _launch()
     if launch is None:
         return
     address, count, index = launch
     within = _number(WITHIN, os.environ.get(WITHIN, str(DEFAULT_WITHIN)))
-    meet(address, count, index, within)
     import jax
+    from jax._src import distributed  # what is in it is used by JAX's own public functions
 
+    if not jax.config.values["jax_enable_preemption_service"]:
+        raise ConfigError(
+            f"{PREEMPTION_SERVICE}: found false, expected true: several processes are asked to stop"
+            " by way of JAX's preemption service. Leave the variable away"
+        )
+    meet(address, count, index, within)
     try:
         jax.distributed.initialize(
             address,
@@ -67,6 +78,9 @@ def join_processes() -> None:
         ) from error
     _index, _count = index, count
     _share_requests_to_stop()
+    _peers = Watch(distributed.global_state.client, index, count)
+    _peers.start()
+    atexit.register(_peers.stop)  # before JAX's own, which waits for the others
 
 
 def _share_requests_to_stop() -> None:
@@ -88,8 +102,18 @@ def exit_code_of(error: Exception) -> int:
     """Exit code of one of several processes that ends with an error that is none of ours."""
     from jax.errors import JaxRuntimeError
 
-    is_lost = isinstance(error, JaxRuntimeError) and str(error).startswith(LOST)
+    # JAX raises a ValueError of the same words where it waits for what it has dispatched.
+    of_jax = isinstance(error, JaxRuntimeError | ValueError)
+    is_lost = of_jax and str(error).startswith(tuple(f"{kind}:" for kind in LOST))
     return ABORTED if is_lost else PagapError.exit_code
+
+
+def last_words(error: Exception) -> str:
+    """What to say of an error that is none of ours: who is lost; '' where nobody is known to be."""
+    if _peers is None or exit_code_of(error) != ABORTED:
+        return ""
+    lost = _peers.wait_for_loss()
+    return f"{str(error).splitlines()[0]}: {lost}" if lost else ""
 
 
 def end_early(exit_code: int) -> int:
@@ -117,10 +141,17 @@ def _launch() -> tuple[str, int, int] | None:
     count, index = (_number(name, given[name] or "") for name in (COUNT, INDEX))
     if not 0 <= index < count:
         raise ConfigError(f"{INDEX}: found {index}, expected a number below {COUNT}, {count}")
-    return str(given[COORDINATOR]), count, index
+    address = str(given[COORDINATOR])
+    if port_of(address) is None:
+        raise ConfigError(
+            f"{COORDINATOR}: found {address!r}, expected HOST:PORT with a port from 1 to 65535"
+        )
+    return address, count, index
 
 
 def _detected(within: int) -> tuple[str, int, int] | None:
+    if (port := os.environ.get(PORT)) is not None and port_of(f"host:{port}") is None:
+        raise ConfigError(f"{PORT}: found {port!r}, expected a port from 1 to 65535")
     # Not documented by JAX: `initialize` would do the same, but not tell what it found.
     from jax._src.clusters import ClusterEnv
 
@@ -206,6 +237,8 @@ def asked_to_stop(step: int | None = None) -> bool:
     global _looks, _trains
     if _count == 1:
         return stopping.is_requested()
+    if _peers:
+        _peers.peers.looks += 1
     _trains |= step is not None
     if step is None and _trains:
         return False

@@ -7,6 +7,7 @@ who is missing after the time limit, and who runs other code.
 
 import contextlib
 import hashlib
+import os
 import re
 import socket
 import time
@@ -17,6 +18,8 @@ from pagap_jax.errors import ConfigError, PagapError, RetryError
 RETRY_EVERY = 0.2  # seconds, until the first process listens
 ANSWER_WITHIN = 10.0  # seconds beyond the time limit, for the answer to arrive
 LINE = 4096  # bytes of a message, at most
+GO = "go"
+VERDICTS = (GO, "missing", "code")  # first words of what the first process answers
 GREETING = re.compile(r"(\d{1,6}) (\w{1,64})")  # which process, and its code
 
 
@@ -29,6 +32,12 @@ def code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
+def port_of(address: str) -> int | None:
+    """The port of 'host:port'; None where there is none from 1 to 65535."""
+    found = re.fullmatch(r".+:(\d{1,5})", address)
+    return int(found[1]) if found and 0 < int(found[1]) < 2**16 else None
+
+
 def meet(address: str, count: int, index: int, within: float, code: str | None = None) -> None:
     """Returns when all `count` processes have come to the address, or none of them goes on.
 
@@ -38,7 +47,7 @@ def meet(address: str, count: int, index: int, within: float, code: str | None =
         code: digest of this process's code.
 
     Raises:
-        RetryError: not all came in time; names those that didn't.
+        RetryError: not all came in time; names those that didn't. Or the port is taken.
         ConfigError: some run other code than the first; names them.
     """
     code = code or code_digest()
@@ -49,7 +58,7 @@ def meet(address: str, count: int, index: int, within: float, code: str | None =
     else:
         verdict = _answer(host, int(port), f"{index} {code}", deadline)
     kind, _, message = verdict.partition(" ")
-    if kind != "go":
+    if kind != GO:
         where = f"process {index} of {count} at {address}: "
         errors: dict[str, type[PagapError]] = {"code": ConfigError}
         raise errors.get(kind, RetryError)(where + (message or _nobody(within)))
@@ -59,7 +68,17 @@ def _call(port: int, count: int, code: str, deadline: float, within: float) -> s
     """As the first process: waits for the others, tells all of them the same."""
     codes = {0: code}
     guests: list[socket.socket] = []
-    with socket.create_server(("", port), backlog=count) as server:
+    try:
+        server = socket.create_server(("", port), backlog=count)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        return (
+            f"taken port {port} can't be listened on ({reason}): another program of this host has"
+            " it, an earlier launch that is about to end, say. Run the same command again, or"
+            " choose another port on all hosts (JAX_COORDINATOR_PORT, or that of"
+            " JAX_COORDINATOR_ADDRESS)"
+        )
+    with server:
         while len(codes) < count and (left := deadline - time.monotonic()) > 0:
             server.settimeout(left)
             try:
@@ -93,7 +112,7 @@ def _verdict(codes: dict[int, str], count: int, code: str, within: float) -> str
             f"code process {', '.join(map(str, different))} runs other code than the first: install"
             " the same on all"
         )
-    return "go"
+    return GO
 
 
 def _answer(host: str, port: int, message: str, deadline: float) -> str:
@@ -103,9 +122,10 @@ def _answer(host: str, port: int, message: str, deadline: float) -> str:
             with socket.create_connection((host, port), timeout=left) as line:
                 line.settimeout(left + ANSWER_WITHIN)
                 line.sendall(message.encode())
-                if verdict := line.recv(LINE).decode():
+                verdict = line.recv(LINE).decode()
+                if verdict.partition(" ")[0] in VERDICTS:  # else another program has the port
                     return verdict
-        except OSError:
+        except (OSError, ValueError):
             pass
         time.sleep(RETRY_EVERY)
     return ""

@@ -24,7 +24,7 @@ from pagap_jax.extension import (
     history_with,
     values_by_name,
 )
-from pagap_jax.files import write_atomically
+from pagap_jax.files import can_be_written, write_atomically
 from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of
 from pagap_jax.processes import check_same, first_alone, is_first
 
@@ -100,13 +100,11 @@ class RunDirectory:
             print(f"{self.job}: was finished before, {self.path}", flush=True)
             return  # only to be read
         with contextlib.ExitStack() as stack:
-            try:
+            with can_be_written(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
                 # Claimed under the lock: two runs that find the folder empty can't both have it.
                 stack.enter_context(claimed(self.path))
                 self._claim()
-            except OSError as error:
-                raise ConfigError(f"{self.path} can't be written: {error}") from error
             self._exit = stack.pop_all()
 
     def __exit__(self, *_: object) -> None:

@@ -116,6 +116,8 @@ def handle_again() -> None:
 def share(tell: Callable[[], object], end: Callable[[int], object], patience: float) -> None:
     """For one of several processes: how the others hear of a request, and how it ends."""
     _watch.tell, _watch.end, _watch.patience = tell, end, patience
+    if is_requested():  # before there was anybody to tell
+        tell()
 
 
 def is_requested() -> bool:
@@ -187,7 +189,7 @@ def _listen(reader: int) -> None:
             if not told:
                 told = True
                 _note(number, None)
-                _say(f"{NAMES[signal.Signals(number)]}: {_waiting()}")
+                say(f"{NAMES[signal.Signals(number)]}: {_waiting()}")
                 _watch.tell()
 
 
@@ -199,7 +201,8 @@ def _waiting() -> str:
     return f"waits for {_watch.unsaved}; Ctrl-C (again) doesn't wait"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line on the console, from any thread."""
     with contextlib.suppress(OSError):  # whoever read it is gone
         os.write(_watch.console, f"{_watch.name}: {text}\n".encode())
 
@@ -209,7 +212,7 @@ def _end(said: str) -> None:
     exit_code = _watch.exit_code
     if exit_code is None:
         exit_code = stopped("").exit_code
-        _say(said)
+        say(said)
     if sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)
     sys.stdout.flush()

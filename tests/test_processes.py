@@ -1,5 +1,6 @@
 """The start of a launch: who is missing is named, and nobody waits for ever."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -70,6 +71,26 @@ def test_other_code_is_refused(address):
     assert "process 2 runs other code than the first" in str(told[1])
 
 
+def test_a_port_that_another_program_has_is_worth_a_retry(address):
+    """What that program answers isn't taken for the first process's word."""
+    host, port = address.split(":")
+
+    def answer():
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = taken.accept()
+                with line:
+                    line.sendall(b"HTTP/1.1 400 Bad Request")
+
+    with socket.create_server((host, int(port))) as taken:
+        threading.Thread(target=answer, daemon=True).start()
+        told = meeting(address, 2, (0, 1), within=1.0)
+        taken.shutdown(socket.SHUT_RDWR)
+    assert all(isinstance(error, RetryError) for error in told.values())
+    assert f"port {port} can't be listened on (Address already in use)" in str(told[0])
+    assert "nothing was heard of the first process" in str(told[1])
+
+
 @pytest.mark.parametrize("greeting", [b"GET / HTTP/1.1\r\n\r\n", b"77 x", b"0 evil", b""])
 def test_a_stray_connection_disturbs_nobody(greeting, address):
     host, port = address.split(":")
@@ -119,10 +140,26 @@ def test_one_of_two_hosts_ends_with_42_and_says_so(address):
             {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0", "PAGAP_START_WITHIN": "soon"},
             "PAGAP_START_WITHIN: found 'soon', expected a whole number",
         ),
+        (
+            {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0", "JAX_COORDINATOR_ADDRESS": "host"},
+            "JAX_COORDINATOR_ADDRESS: found 'host', expected HOST:PORT",
+        ),
+        (
+            {"PAGAP_PROCESSES": "auto", "JAX_COORDINATOR_PORT": "65536"},
+            "JAX_COORDINATOR_PORT: found '65536', expected a port from 1 to 65535",
+        ),
+        (
+            {
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": "0",
+                "JAX_ENABLE_PREEMPTION_SERVICE": "false",
+            },
+            "JAX_ENABLE_PREEMPTION_SERVICE: found false, expected true",
+        ),
     ],
 )
 def test_a_launch_that_cannot_be_is_exit_2(environment, said, address):
-    result = start(JAX_COORDINATOR_ADDRESS=address, **environment)
+    result = start(**{"JAX_COORDINATOR_ADDRESS": address} | environment)
     assert result.returncode == 2
     assert said in result.stderr
 
@@ -169,6 +206,8 @@ def test_a_machine_that_does_not_know_its_others_yet_is_worth_a_retry(error, mon
     [
         (JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), 134),
         (JaxRuntimeError("UNAVAILABLE: Socket closed"), 134),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), 134),
+        (ValueError("UNKNOWN option"), 1),
         (JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm"), 1),
         (JaxRuntimeError("INVALID_ARGUMENT: shapes"), 1),
         (ZeroDivisionError("UNKNOWN: not JAX's"), 1),

@@ -17,7 +17,7 @@ from pagap_jax.aot.flops import count_flops
 from pagap_jax.aot.job import Job
 from pagap_jax.aot.programs import Program, Shapes, programs_of
 from pagap_jax.aot.traffic import Traffic, read_traffic
-from pagap_jax.errors import ConfigError
+from pagap_jax.errors import ConfigError, RetryError
 from pagap_jax.model.sharding import make_mesh
 
 # The compiler would ask which machine this is, and complain that nobody answers.
@@ -167,9 +167,10 @@ def compile_program(
         limit = float(slice_.accelerator.hbm * 2**30)
         try:
             compiled = traced.lower().compile()
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
             used = next((x for x in (r.search(str(error)) for r in _REFUSALS) if x), None)
             if used is None:
+                raise_if_out_of_memory(program.name, error)
                 raise
             total, limit = (float(used[i]) * _UNITS[used[i + 1]] for i in (1, 3))
             total += max(0.0, sum(held.values()) - bytes_on_a_chip(program.arguments))
@@ -190,6 +191,16 @@ def compile_program(
         model_flops, dict(traffic.collectives), _seconds(slice_.accelerator, flops, traffic),
         time.perf_counter() - start,
     )  # fmt: skip
+
+
+def raise_if_out_of_memory(program: str, error: Exception) -> None:
+    """Raises RetryError where the compiler ran out of this machine's memory, not of a chip's."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        said = (str(error) or "MemoryError").splitlines()[0]
+        raise RetryError(
+            f"{program}: TPUs' compiler ran out of this machine's memory ({said}). Let nothing else"
+            " run beside it, or take a machine with more"
+        ) from error
 
 
 def _flops(traced: Any, shapes: Shapes, again: bool = True) -> float:

@@ -1,5 +1,7 @@
 """A run's checkpoints: the whole state, saved and restored by Orbax."""
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +13,12 @@ from flax import struct
 
 from pagap_jax.buckets import absolute
 from pagap_jax.checkpoints.orbax import METADATA, OPTIMIZER, PARAMS, has_orbax_metadata
-from pagap_jax.errors import ConfigError
-from pagap_jax.processes import is_first
+from pagap_jax.errors import ConfigError, NoRoomError
+from pagap_jax.files import room_for
+from pagap_jax.processes import are_several, is_first
 
 METRICS = "metrics"
+MAX_FAILED_SAVES = 3  # without which a run goes on; the next one ends it
 
 
 @struct.dataclass
@@ -57,22 +61,56 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(create=True),
             item_names=(PARAMS, OPTIMIZER, METRICS),
         )
+        self._saving, self._saving_bytes = 0, 0  # step and size of the last save
+        self._failed = 0
+        self._left: list[int] = []  # steps
 
     def save(self, state: TrainState, step: int, pending: dict[str, Any] | None = None) -> None:
         """Starts saving; returns once the arrays are copied off the devices.
 
         Args:
             pending: metrics of steps that no row holds yet, as JSON takes them.
+
+        Raises:
+            NoRoomError: the save before this one found no room. Where it was only to go on from,
+                some such failures are told, and training goes on; what is planned is a result.
         """
-        self._manager.wait_until_finished()
+        try:
+            self._wait()
+        except NoRoomError as error:
+            self._failed += 1
+            planned = self._is_planned(self._saving)
+            if planned or are_several() or self._failed > MAX_FAILED_SAVES:
+                raise
+            print(f"step {self._saving} isn't saved, training goes on: {error}", file=sys.stderr)
         self._delete_surplus()
+        arrays = jax.tree.leaves((state.params, state.opt_state))
+        self._saving, self._saving_bytes = step, sum(array.nbytes for array in arrays)
         items: dict[str, Any] = {
             PARAMS: ocp.args.StandardSave(state.params),
             OPTIMIZER: ocp.args.StandardSave({"opt_state": state.opt_state}),
         }
         if pending:
             items[METRICS] = ocp.args.JsonSave(pending)
-        self._manager.save(step, args=ocp.args.Composite(**items))
+        with room_for(self._manager.directory / str(step), self._saving_bytes):
+            self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def _wait(self) -> None:
+        """Waits for the save under way; one that found no room leaves nothing."""
+        try:
+            with room_for(self._manager.directory / str(self._saving), self._saving_bytes):
+                self._manager.wait_until_finished()
+        except NoRoomError:
+            self._left.append(self._saving)
+            raise
+        finally:
+            self._delete_left()
+
+    def _delete_left(self) -> None:
+        """What failed saves left takes room; again later where threads of Orbax still write it."""
+        for left in (p for step in self._left for p in self._manager.directory.glob(f"{step}.*")):
+            with contextlib.suppress(OSError):
+                left.rmtree()
 
     def pending(self, step: int | None) -> dict[str, Any]:
         """What `save` was given beside the state."""
@@ -109,7 +147,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The committed step that is used whatever its age, if there is one."""
-        self._manager.wait_until_finished()
+        self._wait()
         return self._best_of(sorted(self._manager.all_steps()))
 
     def end_with(self, step: int) -> None:
@@ -117,7 +155,7 @@ class Checkpoints:
 
         What doesn't stay beside the later ones goes first: also where they were closed in between.
         """
-        self._manager.wait_until_finished()
+        self._wait()
         self._delete_surplus()
         for later in self._manager.all_steps():
             if later > step:
@@ -125,7 +163,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for saves under way."""
-        self._manager.wait_until_finished()
+        self._wait()
         self._delete_surplus()
         self._manager.close()
 

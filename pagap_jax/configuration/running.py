@@ -10,6 +10,7 @@ from pagap_jax.buckets import as_ours
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import parse
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import room_for
 from pagap_jax.jobs import JOBS
 from pagap_jax.processes import check_same
 from pagap_jax.run_directory import changed_settings
@@ -45,7 +46,7 @@ def run_job(argv: Sequence[str]) -> None:
     wanted = inspect.signature(function).parameters
     error = None
     try:
-        with _compilations(command.job):
+        with _compilations(command.job), room_for(None):
             function(**{name: value for name, value in offered.items() if name in wanted})
     except Exception as raised:
         error = _without_gin(raised)

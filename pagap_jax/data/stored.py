@@ -20,7 +20,7 @@ from pagap_jax.buckets import in_bucket, local_copy, upload
 from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.vocabulary import PAD_ID, describe_vocabulary
 from pagap_jax.errors import DataError
-from pagap_jax.files import write_atomically
+from pagap_jax.files import room_for, write_atomically
 
 DATASET_NAME = "token_pairs"
 ROWS_FILE = "rows.npz"  # of every row, read or not: lengths, scalars, which prompt
@@ -84,8 +84,7 @@ class TokenPairs:
 class Pieces(Protocol):
     """Pairs of which some thousand rows are padded at a time: whole they may not fit in memory."""
 
-    def __len__(self) -> int:
-        """Number of pairs."""
+    def __len__(self) -> int: ...
 
     def pieces(self) -> Iterator[TokenPairs]:
         """All pairs in their order, the same at each call."""
@@ -124,6 +123,7 @@ def write_token_pairs(
 
     Raises:
         DataError: a complete data set is already there, or the ids don't fit the vocabulary.
+        NoRoomError: the disk is full.
     """
     if is_complete(directory):
         raise DataError(
@@ -141,15 +141,18 @@ def write_token_pairs(
     if len(widths) != 1:
         raise DataError(f"{directory}: found padded lengths {sorted(widths)}, expected one pair")
 
+    (prompt_length, response_length), *_ = widths
     writing = directory / _WRITING_DIR
-    shutil.rmtree(writing, ignore_errors=True)  # of a write that was killed
-    writing.mkdir(parents=True)
-    known: dict[str, Any] = _write_tfds(writing, splits, vocabulary)
-    np.savez(writing / ROWS_FILE, **known)
+    shutil.rmtree(writing, ignore_errors=True)  # of a write that was killed, or found no room
+    num_ids = (prompt_length + 2 * response_length) * sum(map(len, splits.values()))
+    with room_for(directory, 4 * num_ids):  # int32; texts and lengths are compressed with them
+        writing.mkdir(parents=True)
+        known: dict[str, Any] = _write_tfds(writing, splits, vocabulary)
+        np.savez(writing / ROWS_FILE, **known)
     metadata: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "prompt_length": min(widths)[0],
-        "response_length": min(widths)[1],
+        "prompt_length": prompt_length,
+        "response_length": response_length,
         "vocabulary": describe_vocabulary(vocabulary),
         "splits": {split: len(pairs) for split, pairs in splits.items()},
         "files": {file.name: file.stat().st_size for file in sorted(writing.iterdir())},
@@ -209,9 +212,7 @@ def _tfds_features() -> Any:
 
 
 def _write_tfds(
-    directory: pathlib.Path,
-    splits: Mapping[str, Pieces],
-    vocabulary: Any,
+    directory: pathlib.Path, splits: Mapping[str, Pieces], vocabulary: Any
 ) -> dict[str, np.ndarray]:
     """Writes all; what is known of rows without reading them, by `rows_key`."""
     import tensorflow_datasets as tfds
@@ -240,8 +241,7 @@ def _write_tfds(
     known: dict[str, list[dict[str, np.ndarray]]] = {split: [] for split in splits}
     for split, pairs in splits.items():
         # A generator will do, and keeps one example in memory instead of all.
-        examples: Any = _examples(pairs, vocabulary, known[split])
-        writer.add_examples({split: examples})
+        writer.add_examples({split: _examples(pairs, vocabulary, known[split])})
     writer.close_all()
     return {
         rows_key(split, name): np.concatenate([piece[name] for piece in of_split])

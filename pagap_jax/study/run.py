@@ -19,6 +19,7 @@ import gin
 from pagap_jax import claims
 from pagap_jax.buckets import in_bucket
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import can_be_written
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, read_result
 from pagap_jax.study import report
@@ -146,8 +147,10 @@ def claimed(place: StudyPlace, context: Context) -> Iterator[None]:
         RetryError: another process is at it.
     """
     folder = place.here
-    folder.mkdir(parents=True, exist_ok=True)
-    with claims.claimed(place.directory):
+    with contextlib.ExitStack() as held:
+        with can_be_written(place.directory):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(claims.claimed(place.directory))
         found = read_context(folder)
         others = [path.name for path in folder.iterdir() if not OF_A_STUDY.match(path.name)]
         if found is None and others:

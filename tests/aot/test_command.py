@@ -4,8 +4,9 @@ import pytest
 
 from pagap_jax.accelerators import ACCELERATORS, parse_slice, slices
 from pagap_jax.aot.command import run_command
+from pagap_jax.aot.compiling import raise_if_out_of_memory
 from pagap_jax.aot.job import configure
-from pagap_jax.errors import ConfigError
+from pagap_jax.errors import ConfigError, RetryError
 
 SFT = ["--gin_file=jobs/sft.gin", "--gin_file=sizes/tiny.gin", "--gin_file=data/tickets.gin"]
 
@@ -46,3 +47,12 @@ def test_slices_of_one_host_and_of_several():
     assert hosts["v6e:16x16"] == (256, 64, "v6e-256")
     assert hosts["v4:2x2x2"] == (8, 2, "v4-16")
     assert str(parse_slice("v4:2x2x2")) == "v4:2x2x2"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+)
+def test_a_compiler_without_memory_ends_with_a_sentence(error):
+    with pytest.raises(RetryError, match="sampler: TPUs' compiler ran out of this machine's mem"):
+        raise_if_out_of_memory("sampler", error)
+    raise_if_out_of_memory("sampler", RuntimeError("INTERNAL: Mosaic failed"))  # a fault

@@ -13,6 +13,7 @@ import sys
 import jax
 import pytest
 
+from pagap_jax.errors import RetryError
 from pagap_jax.model.config import T5Config
 from tests.fixtures import toy
 from tests.fixtures.tiny import abstract_params
@@ -36,6 +37,9 @@ def run(*command):
 def compiled(*arguments, exit_code=0):
     """What `pagap compile` prints, read."""
     result = run("pagap_jax.main", "compile", *arguments, "--json")
+    if result.returncode < 0 or result.returncode == RetryError.exit_code:
+        said = result.stderr or "nothing: this machine's memory may be too small"
+        pytest.fail(f"TPUs' compiler ended with {result.returncode}, and said {said}", False)
     assert result.returncode == exit_code, result.stderr
     return json.loads(result.stdout) if exit_code in (0, 3) else result.stderr
 

@@ -5,14 +5,15 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 
 from pagap_jax.checkpoints.converting import save_params
 from pagap_jax.checkpoints.opening import open_checkpoint, saved_steps
 from pagap_jax.checkpoints.restoring import restore_params
-from pagap_jax.checkpoints.saving import Checkpoints
-from pagap_jax.errors import ConfigError
+from pagap_jax.checkpoints.saving import MAX_FAILED_SAVES, Checkpoints
+from pagap_jax.errors import ConfigError, NoRoomError
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
@@ -61,6 +62,48 @@ def test_restored_is_what_was_saved(make_optimizer, params, tmp_path):
         for x, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True):
             assert x.sharding == wanted.sharding
     reader.close()
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """As Orbax ends on one: in its threads, whose own errors pytest would report beside it."""
+    started = []
+
+    def save(manager, step, args):
+        started.append(manager.directory / f"{step}.orbax-checkpoint-tmp")
+        started[-1].mkdir()
+
+    def wait(_):
+        if started:
+            raise ValueError(f"RESOURCE_EXHAUSTED: {started.pop()}: No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", wait)
+
+
+def test_training_goes_on_past_some_saves_that_find_no_room(params, tmp_path, capsys, full_disk):
+    state, folder = init_state(params, adam(), MESH), tmp_path / "checkpoints"
+    saver = Checkpoints(folder, is_planned=lambda step: False)
+    for step in range(1, MAX_FAILED_SAVES + 2):
+        saver.save(state, step)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == MAX_FAILED_SAVES
+    place = f"{folder}/1: No space left on device: {size:,} bytes were needed"
+    assert said[0].startswith(f"step 1 isn't saved, training goes on: {place}")
+    with pytest.raises(NoRoomError, match=f"/{MAX_FAILED_SAVES + 1}: No space left"):
+        saver.save(state, 9)
+    assert not [*folder.iterdir()]  # what was half-written takes no room
+
+
+def test_a_planned_save_that_finds_no_room_ends_the_run(params, tmp_path, full_disk):
+    """Others read it: without it they would measure less."""
+    saver = Checkpoints(tmp_path / "checkpoints", is_planned=lambda step: step == 4)
+    state = init_state(params, adam(), MESH)
+    saver.save(state, 4)
+    with pytest.raises(NoRoomError, match="/4: No space left"):
+        saver.save(state, 5)
+    assert saver.latest() is None
 
 
 def test_a_killed_save_does_not_count(params, tmp_path):

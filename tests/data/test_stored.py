@@ -11,7 +11,8 @@ import pytest
 
 from pagap_jax.data import stored
 from pagap_jax.data.reading import read_token_pairs
-from pagap_jax.errors import DataError
+from pagap_jax.errors import DataError, NoRoomError
+from tests.fixtures.room import files_end_at
 from tests.fixtures.stored_pairs import LetterVocabulary, random_pairs
 
 
@@ -45,6 +46,16 @@ def test_empty_rows_and_missing_probability_survive(tmp_path):
     pairs.probability[0] = np.nan
     write(tmp_path, {"train": pairs})
     assert_same(read_token_pairs(tmp_path, "train"), pairs)
+
+
+@pytest.mark.parametrize("limit", [200, 4000])  # in the first file, in the rows' own
+def test_a_full_disk_leaves_nothing_that_reads_as_complete(limit, tmp_path):
+    with files_end_at(limit), pytest.raises(NoRoomError, match="bytes were needed") as raised:
+        write(tmp_path / "pairs")
+    assert str(raised.value).startswith(f"{tmp_path}/pairs: File too large")
+    assert not stored.is_complete(tmp_path / "pairs")
+    splits = write(tmp_path / "pairs")  # with room
+    assert_same(read_token_pairs(tmp_path / "pairs", "train"), splits["train"])
 
 
 def test_reading_needs_no_tensorflow(tmp_path):

@@ -8,6 +8,7 @@ The one device's are those of the toy study; the others read the same folders an
 import json
 import shutil
 import signal
+import socket
 import time
 
 import numpy as np
@@ -163,6 +164,11 @@ def test_a_lost_process_is_worth_a_restart(killed, study, tmp_path):
             process.communicate()
     code = running[1 - killed].returncode
     assert (-code + 128 if code < 0 else code) in RESTART_CODES, said
+    last = said.splitlines()[-1]
+    assert f"process {killed} of 2 (host {socket.gethostname()}) was last heard of at" in last
+    assert last.endswith(
+        "Start the same command on all hosts again: it goes on from what was saved"
+    )
 
 
 def test_processes_that_spread_a_job_differently_do_not_start(study, tmp_path):

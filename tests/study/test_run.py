@@ -1,5 +1,7 @@
 """Whose a study's folder is."""
 
+from pathlib import Path
+
 import pytest
 
 from pagap_jax.configuration.command_line import parse_command_line
@@ -19,6 +21,14 @@ def test_what_no_study_made_is_left_alone(tmp_path):
         pass
     assert (tmp_path / "rows.csv").read_text() == "mine"
     assert not (tmp_path / "study.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused():
+    with (
+        pytest.raises(ConfigError, match="/proc/tiny can't be written"),
+        run.claimed(Path("/proc/tiny"), Context("tiny")),  # not even by root
+    ):
+        pass
 
 
 def test_another_study_is_refused(tmp_path):
