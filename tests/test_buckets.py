@@ -20,7 +20,6 @@ from pagap_jax.run_directory import RunDirectory, read_result
 from tests.fixtures import toy
 from tests.fixtures.storage import Fault, storage
 
-
 # aiohttp tells of connections that were cut off when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
