@@ -8,6 +8,8 @@ What only reads files (array_record, sentencepiece, safetensors, parsers of data
 this machine's disk.
 """
 
+import base64
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 from etils import epath
 
 from pagap_jax.errors import ConfigError, RetryError
@@ -51,10 +54,12 @@ def entries(folder: epath.PathLike) -> list[epath.Path]:
 
 
 def checksums(path: epath.PathLike) -> dict[str, str]:
-    """Size and checksum of the objects below a path, by their names from there on.
+    """Size in bytes and CRC32C of the files below a path, by their names from there on.
 
-    An object by itself has the name ''.
+    A file by itself has the name ''. A bucket tells them; local files are read.
     """
+    if not in_bucket(path):
+        return _local_checksums(Path(path))
     with told(path):
         found = _file_system(path).find(_without_scheme(path), detail=True)
     return {
@@ -214,19 +219,25 @@ def _download(source: str, target: Path, checksum: str) -> None:
     _verify(target, checksum, source)
 
 
+def _local_checksums(path: Path) -> dict[str, str]:
+    files = sorted(file for file in path.rglob("*") if file.is_file()) or [path] * path.is_file()
+    names = [file.relative_to(path).as_posix().removeprefix(".") for file in files]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(_sums, files), strict=True))
+
+
 def _verify(file: Path, expected: str, name: str) -> None:
     """Raises RetryError where a download isn't what the bucket lists."""
-    import base64
+    if (found := _sums(file)) != expected:
+        raise RetryError(f"{name}: found {found} (bytes, CRC32C), expected {expected}: cut off")
 
-    import google_crc32c
 
+def _sums(file: Path) -> str:
     checksum = google_crc32c.Checksum()
     with file.open("rb") as content:
         while piece := content.read(1 << 22):
             checksum.update(piece)
-    found = f"{file.stat().st_size} {base64.b64encode(checksum.digest()).decode()}"
-    if found != expected:
-        raise RetryError(f"{name}: found {found} (bytes, CRC32C), expected {expected}: cut off")
+    return f"{file.stat().st_size} {base64.b64encode(checksum.digest()).decode()}"
 
 
 def _delete_oldest(copies: Path, keep: Path) -> None:

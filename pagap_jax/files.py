@@ -3,16 +3,21 @@
 import contextlib
 import errno
 import importlib.resources
+import json
 import os
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from etils import epath
 
 from pagap_jax.buckets import in_bucket, told
-from pagap_jax.errors import ConfigError, NoRoomError
+from pagap_jax.errors import ConfigError, DataError, NoRoomError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LINES_EVERY = 60.0  # seconds: a bucket takes one write a second of an object, and each costs
@@ -49,6 +54,33 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: it is cut, empty or something else; names it.
+    """
+    try:
+        return json.loads(epath.Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{os.fspath(path)}: found {str(error)[:200]}, expected the JSON that a job wrote"
+        ) from error
+
+
+def read_arrays(path: epath.PathLike) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, by their names; its own checksums tell what is damaged.
+
+    Raises:
+        DataError: it can't be read; names it.
+    """
+    try:
+        with epath.Path(path).open("rb") as file, np.load(file) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{os.fspath(path)}: can't be read: {error}") from error
 
 
 @contextlib.contextmanager

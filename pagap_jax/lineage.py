@@ -11,7 +11,7 @@ from etils import epath
 from pagap_jax.buckets import checksums, in_bucket, told
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import fingerprint_at
-from pagap_jax.files import located
+from pagap_jax.files import located, read_json
 
 RUN_FILE = "run.json"
 SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
@@ -60,7 +60,7 @@ def run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None
     with told(path, at_start=True):
         for candidate in (folder, *list(folder.parents)[:2]):
             if (candidate / RUN_FILE).exists():
-                return candidate, json.loads((candidate / RUN_FILE).read_text())
+                return candidate, dict(read_json(candidate / RUN_FILE))
     return None
 
 

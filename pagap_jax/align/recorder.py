@@ -13,7 +13,7 @@ from pagap_jax.buckets import entries
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import METADATA_FILE, TokenPairs, is_complete, write_token_pairs
 from pagap_jax.errors import DataError
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.records import CHOICE_UNKNOWN, D_ONLINE
 
@@ -37,13 +37,37 @@ class StreamRecorder:
         self._pending: list[tuple[int, Any]] = []  # steps and their records
 
     def resume(self, step: int) -> None:
-        """Drops what was recorded of steps from `step` on."""
+        """Drops what was recorded of steps from `step` on, and looks whether the rest is whole.
+
+        Raises:
+            DataError: it isn't; says from which step on the run can be made again.
+        """
         if not is_first():
             return
         self._stream.mkdir(parents=True, exist_ok=True)
         for file in entries(self._stream):
             if not file.name.endswith(".npz") or int(file.stem) > step:
                 file.unlink()
+        recorded = 0  # steps
+        for file in entries(self._stream):
+            found = self._read(file, recorded)["step"]
+            if found.min() != recorded or int(found.max()) + 1 != int(file.stem):
+                break
+            recorded = int(file.stem)
+        if recorded != step and not is_complete(self._dataset):
+            raise DataError(
+                f"{self._stream}: nothing recorded of step {recorded}{_way_back(recorded)}"
+            )
+
+    def _read(self, file: epath.Path, recorded: int) -> dict[str, np.ndarray]:
+        """A file's columns, whose own checksums tell what is damaged."""
+        try:
+            return read_arrays(file)
+        except DataError as error:
+            raise DataError(
+                f"{error}: steps {recorded} to {int(file.stem) - 1} of D_online"
+                f"{_way_back(recorded)}"
+            ) from error
 
     def add(self, step: int, record: tuple[jax.Array, PairBatch]) -> None:
         """Keeps a step's prompts and pairs; on the devices those of the last step alone.
@@ -109,13 +133,19 @@ class StreamRecorder:
         if not is_first():
             return
         if not is_complete(self._dataset):
-            parts = []
-            for path in sorted(self._stream.glob("*.npz")):
-                with path.open("rb") as file, np.load(file) as arrays:
-                    parts.append(dict(arrays))
+            parts: list[dict[str, np.ndarray]] = []
+            for path in entries(self._stream):
+                parts.append(self._read(path, int(parts[-1]["step"].max()) + 1 if parts else 0))
             stream = TokenPairs(**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
             gaps = np.setdiff1d(np.arange(stream.step.max() + 1), stream.step)
             if len(gaps):
                 raise DataError(f"{self._stream}: nothing recorded of step {gaps[0]}")
             write_token_pairs(self._dataset, {"train": stream}, vocabulary, report)
         self._stream.rmtree(missing_ok=True)
+
+
+def _way_back(recorded: int) -> str:
+    """What to do where the stream is whole up to a step."""
+    if not recorded:
+        return ". Give another MODEL_DIR, or delete this one: nothing before it was recorded"
+    return f". --gin.RESTORE_STEP={recorded} makes the run from there on again, if it is saved"

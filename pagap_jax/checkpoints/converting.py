@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 
+from pagap_jax.buckets import entries, in_bucket, upload
 from pagap_jax.checkpoints.architecture import SEGMENTS
+from pagap_jax.checkpoints.digests import write_digests
 from pagap_jax.checkpoints.hugging_face import write_hugging_face
 from pagap_jax.checkpoints.orbax import PARAMS
 from pagap_jax.checkpoints.stored import Format, StoredCheckpoint
@@ -19,6 +22,9 @@ from pagap_jax.checkpoints.t5x import write_t5x
 from pagap_jax.checkpoints.usage import UNKNOWN, Usage
 from pagap_jax.errors import ConfigError
 from pagap_jax.model.config import T5Config
+
+# Without one of them a folder is taken for no checkpoint: they are uploaded last.
+_TELLS = ("_METADATA", "checkpoint", "config.json")
 
 
 def convert(
@@ -73,10 +79,12 @@ def whole_or_nothing(destination: str, force: bool) -> Iterator[epath.Path]:
     """A folder that comes to be `destination` when the block ends, and is gone when it fails.
 
     Raises:
-        ConfigError: `destination` exists, or lies in a bucket, where nothing can be renamed.
+        ConfigError: `destination` exists.
     """
-    if "://" in destination:
-        raise ConfigError(f"{destination}: converted checkpoints are written to folders; copy it")
+    if in_bucket(destination):
+        with _uploaded(destination, force) as folder:
+            yield folder
+        return
     target = Path(destination).absolute()
     if os.path.lexists(target) and not force:
         raise ConfigError(f"{destination} exists; --force replaces it")
@@ -87,9 +95,22 @@ def whole_or_nothing(destination: str, force: bool) -> Iterator[epath.Path]:
         raise ConfigError(f"{destination} can't be written: {error}") from error
     try:
         yield epath.Path(aside)
+        write_digests(aside)
         _replace(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _uploaded(destination: str, force: bool) -> Iterator[epath.Path]:
+    if entries(destination) and not force:
+        raise ConfigError(f"{destination} exists; --force replaces it")
+    with tempfile.TemporaryDirectory() as folder:
+        yield epath.Path(folder)
+        write_digests(folder)
+        if entries(destination):
+            epath.Path(destination).rmtree()
+        upload(Path(folder), destination, last=_TELLS)
 
 
 def _replace(new: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
+from pagap_jax.buckets import local_copy
 from pagap_jax.checkpoints.architecture import LOGITS
 from pagap_jax.checkpoints.hugging_face_names import is_ignored, to_hf, to_t5x
 from pagap_jax.checkpoints.stored import Index, StoredArray, StoredCheckpoint
@@ -53,9 +54,7 @@ def open_hugging_face(path: str, folder: epath.Path) -> StoredCheckpoint:
     Raises:
         DataError: a file is missing or damaged, or it is no T5.
     """
-    if "://" in path:
-        raise DataError(f"{path}: safetensors are read from folders; copy it to one")
-    local = Path(folder)
+    local = local_copy(folder)  # safetensors reads files only
     config = _read_json(path, local / CONFIG)
     if config.get("model_type") not in ("t5", "mt5"):
         raise DataError(f"{path}: {CONFIG}: found model_type {config.get('model_type')!r}, not T5")

@@ -8,6 +8,7 @@ from etils import epath
 
 from pagap_jax.buckets import absolute
 from pagap_jax.checkpoints.architecture import infer_config
+from pagap_jax.checkpoints.digests import check_digests
 from pagap_jax.checkpoints.hugging_face import is_hugging_face, open_hugging_face
 from pagap_jax.checkpoints.orbax import (
     OPTIMIZER,
@@ -58,6 +59,19 @@ def checkpoint_folder(path: str) -> epath.Path:
     """
     folder = absolute(located(path))
     return _last_step(path, folder) if (folder / CHECKPOINTS).is_dir() else folder
+
+
+def check_params(path: str) -> None:
+    """Compares the files of a checkpoint's parameters with its digests, if it has some.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    folder = checkpoint_folder(path)
+    if (folder / PARAMS).is_dir():
+        check_digests(folder, (PARAMS,))
+    else:
+        check_digests(find_t5x(folder) or folder)
 
 
 def optimizer_arrays(path: str) -> list[str]:

@@ -10,7 +10,7 @@ import optax
 from flax import traverse_util
 
 from pagap_jax.checkpoints.architecture import OPTIONAL_PARAMETERS, differences
-from pagap_jax.checkpoints.opening import open_checkpoint
+from pagap_jax.checkpoints.opening import check_params, open_checkpoint
 from pagap_jax.checkpoints.stored import Index, StoredArray, StoredCheckpoint
 from pagap_jax.errors import ConfigError
 
@@ -24,6 +24,7 @@ def restore_params(path: str, abstract: Any) -> Any:
         ConfigError: the checkpoint isn't of this model; names the first parameters that differ.
         DataError: it is damaged.
     """
+    check_params(path)
     return _params(open_checkpoint(path), abstract)
 
 
@@ -37,6 +38,7 @@ def restore_t5x_state(path: str, params: Any, opt_state: Any) -> tuple[Any, Any,
     Raises:
         ConfigError: it has no state of Adafactor, or that of another model.
     """
+    check_params(path)
     checkpoint = open_checkpoint(path)
     if checkpoint.step is None or not checkpoint.optimizer:
         raise ConfigError(

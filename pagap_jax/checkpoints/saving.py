@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,9 +11,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import struct
 
-from pagap_jax.buckets import absolute
+from pagap_jax.buckets import absolute, as_ours
+from pagap_jax.checkpoints.digests import check_digests, seal
 from pagap_jax.checkpoints.orbax import METADATA, OPTIMIZER, PARAMS, has_orbax_metadata
-from pagap_jax.errors import ConfigError, NoRoomError
+from pagap_jax.errors import ConfigError, DataError, NoRoomError
 from pagap_jax.files import room_for
 from pagap_jax.processes import are_several, is_first
 
@@ -105,6 +106,7 @@ class Checkpoints:
             raise
         finally:
             self._delete_left()
+        seal([self._manager.directory / str(step) for step in self._manager.all_steps()])
 
     def _delete_left(self) -> None:
         """What failed saves left takes room; again later where threads of Orbax still write it."""
@@ -116,8 +118,50 @@ class Checkpoints:
         """What `save` was given beside the state."""
         if step is None or not (self._manager.directory / str(step) / METRICS).exists():
             return {}
-        found = self._manager.restore(step, args=ocp.args.Composite(metrics=ocp.args.JsonRestore()))
-        return found.metrics
+        arguments = ocp.args.Composite(metrics=ocp.args.JsonRestore())
+        with self._intact(step, (METRICS,)):
+            return self._manager.restore(step, args=arguments).metrics
+
+    @contextlib.contextmanager
+    def _intact(self, step: int, parts: Sequence[str]) -> Iterator[None]:
+        """Where parts of a step are read; raises DataError where they are damaged."""
+        folder, hint = self._manager.directory / str(step), self._way_back(step)
+        check_digests(folder, parts, hint)
+        try:
+            yield
+        except Exception as error:  # Orbax raises what it likes on spoilt files
+            if as_ours(error) is not None:
+                raise
+            reason = str(error).partition("\n")[0][:200]
+            raise DataError(
+                f"{folder}: {'and '.join(parts)} can't be read: {reason}{hint}"
+            ) from error
+
+    def _way_back(self, step: int) -> str:
+        earlier = [one for one in self._manager.all_steps() if one < step]
+        if not earlier:
+            return ". There is none before it: give another MODEL_DIR, or delete this one"
+        return (
+            f". --gin.RESTORE_STEP={max(earlier)} goes back to the one before it, and makes what"
+            " came after again"
+        )
+
+    def chosen(self, wanted: int | str | None) -> int | None:
+        """The step to go on from: the latest, 'previous' for the one before it, or a number.
+
+        Raises:
+            ConfigError: there is no such step.
+        """
+        steps = sorted(self._manager.all_steps())
+        if wanted is None:
+            return steps[-1] if steps else None
+        step = steps[-2] if wanted == "previous" and len(steps) > 1 else wanted
+        if step not in steps:
+            raise ConfigError(
+                f"RESTORE_STEP: found {wanted!r}, expected 'previous' or one of the saved steps,"
+                f" {', '.join(map(str, steps)) or 'of which there are none'}"
+            )
+        return int(step)
 
     def latest(self) -> int | None:
         """The last committed step."""
@@ -128,6 +172,7 @@ class Checkpoints:
 
         Raises:
             ConfigError: the optimizer's state of this step wasn't kept.
+            DataError: the checkpoint is damaged; says which step can be gone back to.
         """
         if not has_orbax_metadata(self._optimizer_folder(step)):
             raise ConfigError(
@@ -135,13 +180,12 @@ class Checkpoints:
                 " optimizer's state: training can't go on from here"
                 " (TrainLoop.keep_optimizer_states). The parameters are a start for another run"
             )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params),
-                optimizer=ocp.args.StandardRestore({"opt_state": abstract.opt_state}),
-            ),
+        arguments = ocp.args.Composite(
+            params=ocp.args.StandardRestore(abstract.params),
+            optimizer=ocp.args.StandardRestore({"opt_state": abstract.opt_state}),
         )
+        with self._intact(step, (PARAMS, OPTIMIZER)):
+            restored = self._manager.restore(step, args=arguments)
         counter = jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
         return TrainState(counter, restored.params, restored.optimizer["opt_state"])
 

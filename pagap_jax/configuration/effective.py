@@ -22,8 +22,8 @@ INJECTED = ("config_text", "run_job", "check_job", "command_line", "search_paths
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
 # On which devices a run is computed, not what: one that was preempted goes on on another slice.
 DEVICES = "make_mesh"
-# Where a run's metrics are shown: it may be changed while the run goes on.
-DISPLAY = ("TrainLoop.metrics",)
+# Where a run's metrics are shown, and from which step it goes on: no part of what it computes.
+DISPLAY = ("TrainLoop.metrics", "TrainLoop.restore_step")
 
 
 class Configuration:

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from pagap_jax.evaluation.examine import Measured
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.processes import is_first
 
 
@@ -23,12 +23,12 @@ class KeptMeasures:
         path = self.folder / f"{step}.npz"
         if not path.exists():
             return None
-        with path.open("rb") as file, np.load(file) as arrays:
-            fields = json.loads(str(arrays["fields"]))
-            outcomes, shown = (
-                {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}
-                for kind in ("outcomes/", "shown/")
-            )
+        arrays = read_arrays(path)
+        fields = json.loads(str(arrays["fields"]))
+        outcomes, shown = (
+            {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}
+            for kind in ("outcomes/", "shown/")
+        )
         return Measured(fields, outcomes, shown)
 
     def write(self, step: int, measured: Measured) -> None:

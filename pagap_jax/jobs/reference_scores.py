@@ -21,7 +21,7 @@ from pagap_jax.data.reading import StoredPairs
 from pagap_jax.data.vocabulary import describe_vocabulary
 from pagap_jax.errors import ConfigError
 from pagap_jax.evaluation.classification import score_responses
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.jobs.inputs import build_policy, open_pairs
 from pagap_jax.lineage import fingerprint_of, require_job
 from pagap_jax.mapping.batching import compile_for, map_batches
@@ -105,8 +105,8 @@ def read_reference_scores(path: str, expected: dict[str, Any]) -> np.ndarray:
     file = epath.Path(path) / SCORES_FILE
     if not file.exists():
         raise ConfigError(f"{path} holds no finished run of `reference_scores`")
-    with file.open("rb") as stream, np.load(stream) as arrays:
-        scores, found = arrays["scores"], json.loads(str(arrays["origin"]))
+    arrays = read_arrays(file)
+    scores, found = arrays["scores"], json.loads(str(arrays["origin"]))
     for name, value in expected.items():
         if found.get(name) != value:
             raise ConfigError(

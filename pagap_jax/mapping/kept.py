@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.processes import is_first
 
 
@@ -38,8 +38,8 @@ class KeptRows:
         """How many rows are done, and each array of their results, rows first; (0, []) at first."""
         if not self.path.exists():
             return 0, []
-        with self.path.open("rb") as file, np.load(file) as arrays:
-            return int(arrays["rows"]), [arrays[f"array_{i}"] for i in range(len(arrays) - 1)]
+        arrays = read_arrays(self.path)
+        return int(arrays["rows"]), [arrays[f"array_{i}"] for i in range(len(arrays) - 1)]
 
     def write(self, rows: int, arrays: Sequence[np.ndarray]) -> None:
         """Keeps them; by the one process that writes."""

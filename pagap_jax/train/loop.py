@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import gin
 import jax
@@ -65,6 +65,8 @@ class TrainLoop:
             on needs.
         metrics_period: steps that one row of metrics averages.
         metrics: where rows go beside metrics.jsonl; it changes nothing of the run.
+        restore_step: what a run that is started again goes on from: a saved step, or 'previous' for
+            the one before the last. Later ones are made again. None: from the last one.
     """
 
     train_steps: int
@@ -75,6 +77,7 @@ class TrainLoop:
     keep_optimizer_states: bool = True
     metrics_period: int = 20
     metrics: tuple[Destination, ...] = ("jsonl",)
+    restore_step: int | Literal["previous"] | None = None
 
     def __post_init__(self):
         for name in ("train_steps", "metrics_period"):
@@ -113,12 +116,14 @@ class TrainLoop:
         )
         # Closing waits for a save under way, also where a step fails (it was a good one).
         with contextlib.ExitStack() as until_saved, contextlib.closing(checkpoints):
-            start = checkpoints.latest()
+            start = checkpoints.chosen(self.restore_step)
             if validator and self._had_ended(start, validator):
                 return _best_state(checkpoints, None, abstract)
             state = fresh_state() if start is None else checkpoints.restore(start, abstract)
             # A fresh state may be that of another run, to be gone on with.
             first = int(state.step)
+            if start is not None and self.restore_step is not None:
+                checkpoints.end_with(start)
             if recorder:
                 recorder.resume(first)
             if validator:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from pagap_jax.errors import NotANumberError
+from pagap_jax.errors import DataError, NotANumberError
 from pagap_jax.files import open_lines
 from pagap_jax.processes import is_first
 from pagap_jax.train.writers import MetricWriter
@@ -49,7 +49,7 @@ class MetricsLog:
         if not is_first():
             return
         rows = path.read_text().splitlines() if path.exists() else []
-        kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= start_step]
+        kept = [row for row in rows if row.endswith("}") and _step(path, row) <= start_step]
         self._file = open_lines(path, kept)
         for row in map(json.loads, kept):
             self._hand_on(row)
@@ -123,6 +123,15 @@ class MetricsLog:
         known = {k: v for k, v in row.items() if v is not None and k not in ("step", "wall_time")}
         for writer in self._writers:
             writer.write_scalars(row["step"], known)
+
+
+def _step(path: epath.Path, row: str) -> int:
+    try:
+        return int(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: found the line {row[:80]!r}, expected a row of metrics"
+        ) from error
 
 
 def _not_finite(metrics: Mapping[str, Any]) -> list[str]:
