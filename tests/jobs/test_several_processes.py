@@ -5,6 +5,7 @@ Fully sharded, with a copy of the model across both processes, and with two slic
 The one device's are those of the toy study; the others read the same folders and write their own.
 """
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -34,6 +35,7 @@ SPREAD = {
 }
 D_ONLINE = f"{toy.ONLINE}/d_online"
 CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 4
+KEPT_OF_RELABEL = "kept_of_relabel.json"  # when one of two processes was asked to stop
 KILLED_AT, LAST_CHECKPOINT = 10, 4  # the one of step 8 may not be whole by then
 # Adam divides gradients near 0 by their own size: rounding there is worth some 1e-6.
 TOLERANCE = {"rtol": 1e-4, "atol": 5e-6}
@@ -57,6 +59,8 @@ def folders(study, tmp_path_factory):
             if own in wanted:
                 macros = {"MODEL_DIR": str(folder / own), **SPREAD.get((name, own), SHARDED)}
                 jobs.append([*stage.argv(str(study.directory)), *toy.bindings(macros)])
+            if own == "d_golden":
+                stop_one_of_two(jobs[-1], folder)
             if own == toy.ONLINE and processes > 1:
                 again = [
                     *stage.argv(str(study.directory)),
@@ -74,6 +78,15 @@ def folders(study, tmp_path_factory):
         toy.end(toy.launch(command, processes, devices=8), 0)
         found[name] = folder
     return found
+
+
+def stop_one_of_two(argv, folder):
+    """SIGTERM to the second process at its first look; both end, and what is kept is noted."""
+    struck = dataclasses.asdict(Fault("batch", "", 0, signal="SIGTERM"))
+    commands = ["-m", "pagap_jax.main"], [str(toy.FAULTS), json.dumps(struck)]
+    toy.end(toy.launch_each([[*command, *argv] for command in commands], 8), 42)
+    kept = [file.name for file in (folder / "d_golden" / "kept").iterdir()]
+    (folder / KEPT_OF_RELABEL).write_text(json.dumps(kept))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +154,12 @@ def test_rows_of_two_processes(folders, study):
         measured = {k: v for k, v in theirs.items() if isinstance(v, int | float)}
         for name, value in measured.items():
             np.testing.assert_allclose(ours[name], value, err_msg=name, **TOLERANCE)
+
+
+def test_one_that_is_asked_to_stop_stops_both(folders):
+    """Together, in the midst of a data set; what came of it in the end is compared above."""
+    kept = json.loads((folders["2 x 4"] / KEPT_OF_RELABEL).read_text())
+    assert kept and not (folders["2 x 4"] / "d_golden" / "kept").exists()
 
 
 @pytest.mark.parametrize("killed", [0, 1])
