@@ -203,41 +203,42 @@ def _make_copy(path: epath.PathLike, found: Mapping[str, str], place: Path) -> N
     aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        for name, checksum in found.items():
+        for name, sums in found.items():
             target = aside / epath.Path(path).name / name
-            _download(f"{os.fspath(path)}/{name}".rstrip("/"), target, checksum)
+            _download(f"{os.fspath(path)}/{name}".rstrip("/"), target, sums)
         with contextlib.suppress(OSError):  # another process was first: its copy is the same
             aside.rename(place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _download(source: str, target: Path, checksum: str) -> None:
+def _download(source: str, target: Path, sums: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with told(source):
         _file_system(source).get_file(_without_scheme(source), os.fspath(target))
-    _verify(target, checksum, source)
+    _verify(target, sums, source)
 
 
 def _local_checksums(path: Path) -> dict[str, str]:
     files = sorted(file for file in path.rglob("*") if file.is_file()) or [path] * path.is_file()
     names = [file.relative_to(path).as_posix().removeprefix(".") for file in files]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(_sums, files), strict=True))
+        return dict(zip(names, pool.map(checksum, files), strict=True))
 
 
 def _verify(file: Path, expected: str, name: str) -> None:
     """Raises RetryError where a download isn't what the bucket lists."""
-    if (found := _sums(file)) != expected:
+    if (found := checksum(file)) != expected:
         raise RetryError(f"{name}: found {found} (bytes, CRC32C), expected {expected}: cut off")
 
 
-def _sums(file: Path) -> str:
-    checksum = google_crc32c.Checksum()
+def checksum(file: Path) -> str:
+    """Size in bytes and CRC32C of a local file."""
+    sums = google_crc32c.Checksum()
     with file.open("rb") as content:
         while piece := content.read(1 << 22):
-            checksum.update(piece)
-    return f"{file.stat().st_size} {base64.b64encode(checksum.digest()).decode()}"
+            sums.update(piece)
+    return f"{file.stat().st_size} {base64.b64encode(sums.digest()).decode()}"
 
 
 def _delete_oldest(copies: Path, keep: Path) -> None:

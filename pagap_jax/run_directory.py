@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from pagap_jax.buckets import entries
+from pagap_jax.buckets import entries, told
 from pagap_jax.claims import claimed
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import (
@@ -96,6 +96,10 @@ class RunDirectory:
         return self
 
     def _enter(self) -> None:
+        with told(self.path, at_start=True):
+            self._look_and_claim()
+
+    def _look_and_claim(self) -> None:
         if self._differences() == [] and self.result() is not None:
             print(f"{self.job}: was finished before, {self.path}", flush=True)
             return  # only to be read

@@ -11,7 +11,8 @@ from etils import epath
 from pagap_jax.align.pairs import PairBatch
 from pagap_jax.buckets import entries
 from pagap_jax.data.reading import read_token_pairs
-from pagap_jax.data.stored import METADATA_FILE, TokenPairs, is_complete, write_token_pairs
+from pagap_jax.data.stored import TokenPairs, write_token_pairs
+from pagap_jax.data.stored_metadata import METADATA_FILE, is_complete
 from pagap_jax.errors import DataError
 from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.processes import is_first

@@ -19,10 +19,9 @@ from pagap_jax.data.stored import (
     SCALAR_COLUMNS,
     TOKEN_COLUMNS,
     TokenPairs,
-    local_folder,
-    read_metadata,
     rows_key,
 )
+from pagap_jax.data.stored_metadata import local_folder, read_metadata
 from pagap_jax.errors import DataError, PagapError
 
 _READ_CHUNK = 4096  # records asked for at a time

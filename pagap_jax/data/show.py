@@ -14,7 +14,8 @@ from etils import epath
 
 from pagap_jax.arguments import ArgumentParser
 from pagap_jax.data.reading import open_token_pairs
-from pagap_jax.data.stored import METADATA_FILE, TOKEN_COLUMNS, local_folder, read_metadata
+from pagap_jax.data.stored import TOKEN_COLUMNS
+from pagap_jax.data.stored_metadata import METADATA_FILE, local_folder, read_metadata
 from pagap_jax.errors import ConfigError
 from pagap_jax.records import CHOICE_A, CHOICE_B, CHOICE_UNKNOWN, D_ONLINE
 

@@ -10,22 +10,20 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from etils import epath
 
-from pagap_jax.buckets import in_bucket, local_copy, upload
+from pagap_jax.buckets import checksums, in_bucket, upload
 from pagap_jax.data.prompts import decoded, prompt_ids
+from pagap_jax.data.stored_metadata import METADATA_FILE, SCHEMA_VERSION, is_complete
 from pagap_jax.data.vocabulary import PAD_ID, describe_vocabulary
 from pagap_jax.errors import DataError
 from pagap_jax.files import room_for, write_atomically
 
 DATASET_NAME = "token_pairs"
 ROWS_FILE = "rows.npz"  # of every row, read or not: lengths, scalars, which prompt
-METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
-SCHEMA_VERSION = 4
 
 TOKEN_COLUMNS = ("prompt", "response_a", "response_b")
 SCALAR_COLUMNS = {
@@ -98,11 +96,6 @@ def _expect_column(name: str, column: np.ndarray, dtype: type, rank: int, length
         )
 
 
-def is_complete(directory: str | os.PathLike) -> bool:
-    """Whether a finished data set lies in `directory` (its files aren't opened)."""
-    return (epath.Path(directory) / METADATA_FILE).is_file()
-
-
 def write_token_pairs(
     directory: str | os.PathLike,
     splits: Mapping[str, Pieces],
@@ -156,14 +149,19 @@ def write_token_pairs(
         "vocabulary": describe_vocabulary(vocabulary),
         "splits": {split: len(pairs) for split, pairs in splits.items()},
         "files": {file.name: file.stat().st_size for file in sorted(writing.iterdir())},
+        "checksums": checksums(writing),
         "report": report,
     }
-    for name in metadata["files"]:
+    _move(writing, directory, metadata["files"])
+    write_atomically(directory / METADATA_FILE, (json.dumps(metadata, indent=2) + "\n").encode())
+
+
+def _move(writing: pathlib.Path, directory: pathlib.Path, files: Iterable[str]) -> None:
+    for name in files:
         with open(writing / name, "rb") as file:
             os.fsync(file.fileno())  # `pairs.json` must not reach the disk before what it tells of
         os.replace(writing / name, directory / name)
     writing.rmdir()
-    write_atomically(directory / METADATA_FILE, (json.dumps(metadata, indent=2) + "\n").encode())
 
 
 def rows_key(split: str, column: str) -> str:
@@ -269,42 +267,3 @@ def _example(pairs: TokenPairs, row: int, prompt: str, vocabulary: Any) -> dict[
         text = prompt if name == "prompt" else vocabulary.decode(ids.tolist())
         example |= {name: ids, f"{name}_text": text}
     return example
-
-
-def local_folder(directory: str | os.PathLike) -> pathlib.Path:
-    """Where on this machine's disk a complete data set is read; a copy where it is in a bucket."""
-    if not in_bucket(directory):
-        return pathlib.Path(directory)
-    files = json.loads((epath.Path(directory) / METADATA_FILE).read_text())["files"]
-    return local_copy(directory, [*files, METADATA_FILE])
-
-
-def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
-    """What `write_token_pairs` noted: lengths, vocabulary, examples per split, report.
-
-    Files of a bucket are copied to this machine's disk for it; `local_folder` says where to.
-
-    Raises:
-        DataError: no complete data set of this schema there, or a file of it is gone or cut.
-    """
-    path = epath.Path(directory) / METADATA_FILE
-    if not path.is_file():
-        raise DataError(
-            f"{directory}: found no {METADATA_FILE}, expected a complete data set of token pairs"
-        )
-    try:
-        metadata = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path}: found {error}, expected JSON") from error
-    if metadata.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: field 'schema_version': found {metadata.get('schema_version')!r}, "
-            f"expected {SCHEMA_VERSION}: prepare again, and make again what was made from it"
-        )
-    folder = local_folder(directory)
-    for name, size in metadata["files"].items():
-        file = folder / name
-        found = f"{file.stat().st_size} bytes" if file.is_file() else "no such file"
-        if found != f"{size} bytes":
-            raise DataError(f"{file}: found {found}, expected {size} bytes")
-    return metadata

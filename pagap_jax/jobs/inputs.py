@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.batches import SHUFFLED, Columns, DataOrder
 from pagap_jax.data.reading import StoredPairs, columns, open_token_pairs, read_batch
-from pagap_jax.data.stored import read_metadata
+from pagap_jax.data.stored_metadata import read_metadata
 from pagap_jax.data.vocabulary import describe_vocabulary, sampleable_size, special_ids
 from pagap_jax.errors import ConfigError
 from pagap_jax.lineage import require_job

@@ -27,7 +27,8 @@ from pagap_jax.data.sources.files import Paths
 from pagap_jax.data.sources.reader import Source, SourceFiles
 from pagap_jax.data.sources.registry import SOURCES
 from pagap_jax.data.sources.rows import SourceReport
-from pagap_jax.data.stored import is_complete, write_token_pairs
+from pagap_jax.data.stored import write_token_pairs
+from pagap_jax.data.stored_metadata import is_complete
 from pagap_jax.data.vocabulary import sampleable_size
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically

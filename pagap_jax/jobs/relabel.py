@@ -10,7 +10,8 @@ import gin
 import numpy as np
 from jax.sharding import Mesh
 
-from pagap_jax.data.stored import is_complete, read_metadata, write_token_pairs
+from pagap_jax.data.stored import write_token_pairs
+from pagap_jax.data.stored_metadata import is_complete, read_metadata
 from pagap_jax.jobs.inputs import TrainedJudge, open_pairs
 from pagap_jax.mapping.judging import labelled
 from pagap_jax.mapping.kept import Kept

@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 
 from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.data.reading import Column
-from pagap_jax.data.stored import TokenPairs, is_complete, write_token_pairs
+from pagap_jax.data.stored import TokenPairs, write_token_pairs
+from pagap_jax.data.stored_metadata import is_complete
 from pagap_jax.evaluation.examine import sample_fields
 from pagap_jax.jobs.inputs import TrainedJudge, build_policy, choose_prompts, open_pairs
 from pagap_jax.lineage import require_job

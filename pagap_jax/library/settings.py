@@ -10,7 +10,7 @@ from etils import epath
 from pagap_jax.checkpoints.opening import config_of, open_checkpoint
 from pagap_jax.configuration import load_job
 from pagap_jax.configuration.recorded import RecordedConfiguration
-from pagap_jax.data.stored import read_metadata
+from pagap_jax.data.stored_metadata import read_metadata
 from pagap_jax.data.texts import Texts, kept_texts
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.lineage import RUN_FILE, fingerprint_of, run_around

@@ -12,7 +12,8 @@ from etils import epath
 from pagap_jax.align.pairs import PairBatch
 from pagap_jax.align.recorder import StreamRecorder
 from pagap_jax.data.reading import read_token_pairs
-from pagap_jax.data.stored import TOKEN_COLUMNS, read_metadata
+from pagap_jax.data.stored import TOKEN_COLUMNS
+from pagap_jax.data.stored_metadata import read_metadata
 from pagap_jax.errors import DataError
 from tests.fixtures.stored_pairs import LetterVocabulary
 

@@ -15,6 +15,7 @@ from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.checkpoints.t5x_index import pack_index, read_index
 from pagap_jax.errors import ConfigError, DataError, PagapError
 from tests.fixtures import t5x
+from tests.fixtures.damages import damage
 
 T5X = t5x.DIRECTORY / "t5_1_0_tiny" / "checkpoint_10"
 HF = t5x.DIRECTORY.parent / "hf" / "t5_1_0_tiny"
@@ -32,25 +33,6 @@ def read_all(path):
 @pytest.fixture(scope="module")
 def original():
     return read_all(T5X)
-
-
-def damage(folder, generator):
-    """Spoils one file: cut, a byte flipped, or gone. Returns what was done and how to undo it."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and "param_states" not in str(f))
-    # The index is one file of two hundred and holds everything: it gets a third of the hits.
-    file = generator.choice(files + [folder / "checkpoint"] * (len(files) // 2))
-    content = file.read_bytes()
-    kind = generator.choice(["cut", "flip", "delete"])
-    if kind == "cut":
-        file.write_bytes(content[: generator.randrange(len(content))])
-    elif kind == "flip":
-        place = generator.randrange(len(content))
-        spoilt = bytearray(content)
-        spoilt[place] ^= 1 << generator.randrange(8)
-        file.write_bytes(spoilt)
-    else:
-        file.unlink()
-    return f"{kind} {file.relative_to(folder)}", lambda: file.write_bytes(content)
 
 
 def test_damages_of_a_t5x_checkpoint(original, tmp_path):

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from pagap_jax.data import stored
+from pagap_jax.data import stored_metadata
 from pagap_jax.data.reading import open_token_pairs, read_token_pairs
 from pagap_jax.data.vocabulary import byte_vocabulary, tickets_vocabulary
 from pagap_jax.errors import ConfigError, DataError
@@ -75,7 +75,7 @@ def test_real_transcripts_are_counted(tmp_path):
     splits = report["splits"]
     assert splits["train"]["examples"] + splits["validation"]["examples"] == 27
     assert json.loads((tmp_path / "result.json").read_text()) == report
-    assert stored.read_metadata(tmp_path)["report"] == report
+    assert stored_metadata.read_metadata(tmp_path)["report"] == report
     # The end of the prompt is kept: what the assistant is to answer.
     vocabulary, pairs = byte_vocabulary(), read_token_pairs(tmp_path, "train")
     for prompt in pairs.prompt:
@@ -138,7 +138,7 @@ def test_settings_that_do_not_fit(tmp_path):
             validation_share=0.0,
         )
     for directory in "abcd":
-        assert not stored.is_complete(tmp_path / directory)
+        assert not stored_metadata.is_complete(tmp_path / directory)
 
 
 def write_comparisons_of_posts(path, num_pairs, num_posts):
