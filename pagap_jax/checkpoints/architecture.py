@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 from flax.core import meta
 
-from pagap_jax.checkpoints.stored import StoredCheckpoint
+from pagap_jax.checkpoints.hugging_face_names import shapes_in_hf
+from pagap_jax.checkpoints.stored import Format, StoredCheckpoint
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.transformer import Transformer
@@ -60,7 +61,7 @@ def infer_config(checkpoint: StoredCheckpoint, **overrides: Any) -> T5Config:
     except TypeError as error:
         known = ", ".join(field.name for field in dataclasses.fields(T5Config))
         raise ConfigError(f"T5Config: {error}; its fields are {known}") from error
-    different = differences(parameter_shapes(config), shapes)
+    different = differences(parameter_shapes(config), shapes, checkpoint.format)
     if different:
         raise DataError(f"{checkpoint.path}: found no T5 that holds together:\n  {different}")
     return config
@@ -75,8 +76,14 @@ def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
     return {key: x.shape for key, x in flat.items()}
 
 
-def differences(expected: Shapes, found: Shapes) -> str:
-    """The first few parameters that differ, a line each; '' where none does."""
+def differences(expected: Shapes, found: Shapes, format: Format = "t5x") -> str:
+    """The first few parameters that differ, a line each; '' where none does.
+
+    Args:
+        format: of the checkpoint: its names and its order of axes are the message's.
+    """
+    if format == "hf":
+        expected, found = shapes_in_hf(expected), shapes_in_hf(found)
     lines = [
         f"{k}: the checkpoint has {tuple(found[k])}, the model {tuple(expected[k])}"
         for k in expected
@@ -94,8 +101,12 @@ def differences(expected: Shapes, found: Shapes) -> str:
 
 def _shape(checkpoint: StoredCheckpoint, shapes: Shapes, key: str, rank: int) -> tuple[int, ...]:
     if key not in shapes or len(shapes[key]) != rank or 0 in shapes[key]:
-        found = shapes.get(key, "none")
-        raise DataError(f"{checkpoint.path}: {key}: found {found}, expected {rank} axes")
+        known = {key: shapes[key]} if key in shapes else {}
+        name = key
+        if checkpoint.format == "hf":
+            name, known = next(iter(shapes_in_hf({key: ()}))), shapes_in_hf(known)
+        found = known.get(name, "none")
+        raise DataError(f"{checkpoint.path}: {name}: found {found}, expected {rank} axes")
     return shapes[key]
 
 

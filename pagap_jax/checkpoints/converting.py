@@ -13,6 +13,7 @@ from etils import epath
 from flax import traverse_util
 
 from pagap_jax.buckets import entries, in_bucket, upload
+from pagap_jax.checkpoints.adafactor_state import initial_state, stored_state
 from pagap_jax.checkpoints.architecture import SEGMENTS
 from pagap_jax.checkpoints.digests import write_digests
 from pagap_jax.checkpoints.hugging_face import write_hugging_face
@@ -35,6 +36,7 @@ def convert(
     force: bool = False,
     drop_segments: bool = False,
     usage: Usage = UNKNOWN,
+    optimizer_state: bool = True,
 ) -> None:
     """Writes `source` anew; every parameter keeps its bits.
 
@@ -44,6 +46,8 @@ def convert(
         drop_segments: leaves out the segment table, which no plain T5 has. A policy never looks at
             it; a preference model does.
         usage: goes into Hugging Face's files for tokenizer and generation.
+        optimizer_state: T5X's format gets the source's Adafactor state, or one that starts at zero:
+            T5X doesn't train without. The other formats have none.
 
     Raises:
         ConfigError: `destination` exists, or the format has no place for a parameter.
@@ -59,7 +63,8 @@ def convert(
         )
     with whole_or_nothing(destination, force) as folder:
         if to == "t5x":
-            write_t5x(folder, params, source.step or 0)
+            state = initial_state(params) | stored_state(source) if optimizer_state else None
+            write_t5x(folder, params, source.step or 0, state)
         elif to == "hf":
             write_hugging_face(folder, params, config, usage)
         else:

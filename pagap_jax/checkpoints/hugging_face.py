@@ -18,13 +18,13 @@ from etils import epath
 
 from pagap_jax.buckets import local_copy
 from pagap_jax.checkpoints.architecture import LOGITS
-from pagap_jax.checkpoints.hugging_face_names import is_ignored, to_hf, to_t5x
+from pagap_jax.checkpoints.hugging_face_checks import CONFIG, check_copies, check_settings
+from pagap_jax.checkpoints.hugging_face_names import TABLE, is_ignored, to_hf, to_t5x
 from pagap_jax.checkpoints.stored import Index, StoredArray, StoredCheckpoint
 from pagap_jax.checkpoints.usage import IDS, UNKNOWN, Usage
 from pagap_jax.errors import DataError
 from pagap_jax.model.config import T5Config
 
-CONFIG = "config.json"
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
 _DTYPES = {
@@ -52,19 +52,24 @@ def open_hugging_face(path: str, folder: epath.Path) -> StoredCheckpoint:
     """Opens a T5, mT5, ByT5 or Flan-T5 as `save_pretrained` leaves it.
 
     Raises:
-        DataError: a file is missing or damaged, or it is no T5.
+        DataError: a file is missing or damaged, it is no T5, or its parts contradict each other.
     """
     local = local_copy(folder)  # safetensors reads files only
     config = _read_json(path, local / CONFIG)
     if config.get("model_type") not in ("t5", "mt5"):
         raise DataError(f"{path}: {CONFIG}: found model_type {config.get('model_type')!r}, not T5")
     projection = config.get("feed_forward_proj", "relu")
-    if projection not in _ACTIVATIONS:
+    if not isinstance(projection, str) or projection not in _ACTIVATIONS:
         known = ", ".join(_ACTIVATIONS)
         raise DataError(f"{path}: {CONFIG}: feed_forward_proj {projection!r} isn't one of {known}")
-    is_tied = bool(config.get("tie_word_embeddings", True))
+    is_tied = config.get("tie_word_embeddings", True)
+    if not isinstance(is_tied, bool):
+        raise DataError(f"{path}: {CONFIG}: tie_word_embeddings {is_tied!r} isn't true or false")
+    tensors = dict(_tensors(path, local))
+    check_settings(path, config, tensors)
+    tensors[TABLE] = tensors[check_copies(path, is_tied, tensors)]
     params: dict[str, StoredArray] = {}
-    for name, array in _tensors(path, local):
+    for name, array in tensors.items():
         if is_ignored(name, is_tied):
             continue
         key, is_matrix = to_t5x(name)
@@ -152,9 +157,16 @@ def _tensors(path: str, folder: Path) -> Iterator[tuple[str, StoredArray]]:
     weight_map = _read_json(path, folder / WEIGHTS_INDEX).get("weight_map")
     if not isinstance(weight_map, dict):
         raise DataError(f"{path}: {WEIGHTS_INDEX}: found no 'weight_map'")
-    for file in sorted({str(file) for file in weight_map.values()}):
+    files = sorted({str(file) for file in weight_map.values()})
+    for file in files:
         if Path(file).name != file:
             raise DataError(f"{path}: {WEIGHTS_INDEX}: found {file!r}, expected a file's name")
+    if WEIGHTS not in files and (folder / WEIGHTS).is_file():
+        raise DataError(
+            f"{path}: found {WEIGHTS} beside {WEIGHTS_INDEX}, which doesn't name it: expected one"
+            " of them, they may be two models"
+        )
+    for file in files:
         names = {name for name, where in weight_map.items() if where == file}
         yield from _tensors_of_file(path, folder / file, names)
 

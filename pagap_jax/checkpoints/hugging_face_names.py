@@ -1,7 +1,10 @@
 """Parameter names, T5X's and Hugging Face's: one table, read both ways."""
 
 import re
+from collections.abc import Mapping
 
+TABLE, LM_HEAD = "shared.weight", "lm_head.weight"
+COPIES = ("decoder.embed_tokens.weight", "encoder.embed_tokens.weight")  # of the table
 # T5X's name, Hugging Face's, and whether it's a matrix that torch keeps transposed. {} is a layer.
 _ATTENTION = (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o"))
 _MLP = ("wi", "wi_0", "wi_1", "wo")
@@ -9,8 +12,8 @@ _MLP = ("wi", "wi_0", "wi_1", "wo")
 
 def _table() -> list[tuple[str, str, bool]]:
     rows = [
-        ("token_embedder/embedding", "shared.weight", False),
-        ("decoder/logits_dense/kernel", "lm_head.weight", True),
+        ("token_embedder/embedding", TABLE, False),
+        ("decoder/logits_dense/kernel", LM_HEAD, True),
     ]
     blocks = {
         "encoder": [("attention", "pre_attention_layer_norm", "SelfAttention")],
@@ -42,14 +45,13 @@ def _table() -> list[tuple[str, str, bool]]:
 
 _TO_HF = {ours: (theirs, is_matrix) for ours, theirs, is_matrix in _table()}
 _TO_T5X = {theirs: (ours, is_matrix) for ours, theirs, is_matrix in _table()}
-# Copies of `shared.weight`, and a table of old files that no T5 uses.
-_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# A table of old files that no T5 uses.
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 
 def is_ignored(name: str, is_tied: bool) -> bool:
     """Whether a tensor says nothing that others don't."""
-    return name in _COPIES or name == _UNUSED or (is_tied and name == "lm_head.weight")
+    return name in COPIES or name == _UNUSED or (is_tied and name == LM_HEAD)
 
 
 def to_t5x(name: str) -> tuple[str | None, bool]:
@@ -60,6 +62,15 @@ def to_t5x(name: str) -> tuple[str | None, bool]:
 def to_hf(name: str) -> tuple[str | None, bool]:
     """The same the other way."""
     return _translated(_TO_HF, name, r"layers_(\d+)/", "layers_{}/")
+
+
+def shapes_in_hf(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Shapes by T5X's names as Hugging Face's files have them; a name of no T5 stays."""
+    renamed = {}
+    for key, shape in shapes.items():
+        name, is_matrix = to_hf(key)
+        renamed[name or key] = shape[::-1] if is_matrix else shape
+    return renamed
 
 
 def _translated(

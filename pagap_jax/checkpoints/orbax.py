@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,18 @@ def open_orbax(path: str, folder: epath.Path) -> StoredCheckpoint:
 
 
 def read_orbax_arrays(
-    path: str, folder: epath.Path, open_them: bool = True
+    path: str,
+    folder: epath.Path,
+    open_them: bool = True,
+    wanted: Callable[[str], object] = lambda key: True,
 ) -> dict[str, StoredArray]:
     """Arrays of a tree that Orbax saved, by their names joined with '/'.
 
     Args:
         open_them: else only the names are right, and nothing but `_METADATA` is looked at.
+        wanted: whether a name is; a tree that Orbax saved can name nodes without an array.
     """
-    keys = _keys(path, folder / METADATA)
+    keys = [key for key in _keys(path, folder / METADATA) if wanted("/".join(key))]
     if not open_them:
         return {"/".join(key): StoredArray.of(np.zeros(())) for key in keys}
     in_one_store = (folder / OCDBT).is_file()

@@ -11,7 +11,8 @@ from flax import traverse_util
 
 from pagap_jax.checkpoints.architecture import OPTIONAL_PARAMETERS, differences
 from pagap_jax.checkpoints.opening import check_params, open_checkpoint
-from pagap_jax.checkpoints.stored import Index, StoredArray, StoredCheckpoint
+from pagap_jax.checkpoints.stored import Format, Index, StoredArray, StoredCheckpoint
+from pagap_jax.checkpoints.t5x import NO_MOMENT
 from pagap_jax.errors import ConfigError
 
 READERS = 8  # arrays read at the same time: buckets answer slowly
@@ -45,6 +46,10 @@ def restore_t5x_state(path: str, params: Any, opt_state: Any) -> tuple[Any, Any,
             f"{path} holds no optimizer state to go on with: expected a T5X checkpoint of"
             " unstacked layers that was trained with Adafactor"
         )
+    if any(
+        k.endswith("/m") and x.shape != NO_MOMENT.shape for k, x in checkpoint.optimizer.items()
+    ):
+        raise ConfigError(f"{path} holds Adafactor's momentum (beta1), expected a state without")
     moments = {}
     for name in ("v", "v_row", "v_col"):
         expected = optax.tree.get(opt_state, name)
@@ -65,7 +70,7 @@ def restore_t5x_state(path: str, params: Any, opt_state: Any) -> tuple[Any, Any,
 
 def _params(checkpoint: StoredCheckpoint, abstract: Any) -> Any:
     expected = traverse_util.flatten_dict(abstract, sep="/")
-    _check_same(checkpoint.path, expected, checkpoint.params)
+    _check_same(checkpoint.path, expected, checkpoint.params, checkpoint.format)
     found = dict(checkpoint.params)
     for key in OPTIONAL_PARAMETERS:
         if key in expected and key not in found:
@@ -73,10 +78,13 @@ def _params(checkpoint: StoredCheckpoint, abstract: Any) -> Any:
     return traverse_util.unflatten_dict(_placed(expected, found), sep="/")
 
 
-def _check_same(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _check_same(
+    path: str, expected: Mapping[str, Any], found: Mapping[str, Any], format: Format = "t5x"
+) -> None:
     different = differences(
         {key: leaf.shape for key, leaf in expected.items()},
         {key: array.shape for key, array in found.items()},
+        format,
     )
     if different:
         raise ConfigError(f"{path} is a checkpoint of another model:\n  {different}")

@@ -62,7 +62,7 @@ class StoredCheckpoint:
         path: as messages name it.
         step: of the training run; None where the format knows none.
         params: by T5X's names, 'decoder/layers_0/mlp/wo/kernel', layers unstacked.
-        optimizer: T5X's Adafactor, by 'PARAMETER/v', '/v_row', '/v_col'; empty where absent.
+        optimizer: T5X's Adafactor, by 'PARAMETER/v', '/v_row', '/v_col', '/m'; empty where absent.
         activations: of the MLP, where the format tells: T5X's `mlp_activations`.
         scanned: whether layers are stored stacked.
     """

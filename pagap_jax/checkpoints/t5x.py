@@ -2,6 +2,7 @@
 
 CHECKPOINT/checkpoint        index: version, optimizer/target/PARAMETER, optimizer/state/...
 CHECKPOINT/target.PARAMETER/ zarr; its names joined by dots
+CHECKPOINT/state.param_states.PARAMETER.v/ the same of a second moment that isn't factored
 CHECKPOINT/state/            the same one level down where T5X saved through Orbax
 """
 
@@ -25,8 +26,10 @@ from pagap_jax.errors import DataError
 
 INDEX = "checkpoint"
 CHUNK_BYTES = 64 * 2**20  # T5X's: larger arrays are cut, so that processes can share the reading
+MOMENTS = ("m", "v", "v_col", "v_row")
+NO_MOMENT = StoredArray.of(np.zeros(1, np.float32))  # T5X's place holder
 _TARGET = re.compile(r"^(?:optimizer/)?target/(.+)$")
-_MOMENT = re.compile(r"^(?:optimizer/)?state/param_states/(.+/(?:v|v_row|v_col))$")
+_MOMENT = re.compile(r"^(?:optimizer/)?state/param_states/(.+/(?:m|v|v_row|v_col))$")
 _STEP = ("optimizer/state/step", "state/step", "step")
 
 
@@ -74,28 +77,53 @@ def open_t5x(path: str, folder: epath.Path) -> StoredCheckpoint:
     )
 
 
-def write_t5x(folder: epath.PathLike, params: Mapping[str, StoredArray], step: int) -> None:
-    """Writes parameters and step, no optimizer state, in T5X's own layout; the index last."""
+def write_t5x(
+    folder: epath.PathLike,
+    params: Mapping[str, StoredArray],
+    step: int,
+    optimizer: Mapping[str, StoredArray] | None = None,
+) -> None:
+    """Writes parameters and step in T5X's own layout; the index last.
+
+    Args:
+        optimizer: Adafactor's state, by 'PARAMETER/v', '/v_row', '/v_col', '/m'; one that isn't
+            there is written empty. None writes no `param_states`: T5X reads that for inference.
+    """
     folder = epath.Path(folder)
-    specs: dict[str, Any] = {}
-    for key, array in params.items():
-        name = "target." + key.replace("/", ".")
-        metadata = {
-            "shape": list(array.shape),
-            "chunks": _chunks(array.shape, array.dtype.itemsize),
-            "compressor": {"id": "gzip", "level": 1},
-        }
-        write_array(folder / name, array.read(), metadata)
-        specs[key] = {
-            "driver": "zarr",
-            "dtype": array.dtype.name,
-            "kvstore": {"driver": "file", "path": f"{name}/"},
-            "metadata": metadata,
-        }
+    specs = {key: _write(folder, f"target/{key}", array) for key, array in params.items()}
+    state: dict[str, Any] = {"step": np.asarray(step, np.int32)}
+    if optimizer is not None:
+        moments: dict[str, Any] = {}
+        for name in (f"{key}/{moment}" for key in params for moment in MOMENTS):
+            array = optimizer.get(name, NO_MOMENT)
+            # T5X doesn't shard factored moments, and what isn't sharded stands in its index.
+            alone = name.endswith(("/v", "/m")) and array.shape != NO_MOMENT.shape
+            moments[name] = (
+                _write(folder, f"state/param_states/{name}", array)
+                if alone
+                else np.array(array.read())
+            )
+        state["param_states"] = traverse_util.unflatten_dict(moments, sep="/")
     target = traverse_util.unflatten_dict(specs, sep="/")
-    state = {"step": np.asarray(step, np.int32), "param_states": {}}
     index = {"version": VERSIONS[-1], "optimizer": {"target": target, "state": state}}
     (folder / INDEX).write_bytes(pack_index(index))
+
+
+def _write(folder: epath.Path, key: str, array: StoredArray) -> dict[str, Any]:
+    """Writes a folder of an array; what the index says of it."""
+    name = key.replace("/", ".")
+    metadata = {
+        "shape": list(array.shape),
+        "chunks": _chunks(array.shape, array.dtype.itemsize),
+        "compressor": {"id": "gzip", "level": 1},
+    }
+    write_array(folder / name, array.read(), metadata)
+    return {
+        "driver": "zarr",
+        "dtype": array.dtype.name,
+        "kvstore": {"driver": "file", "path": f"{name}/"},
+        "metadata": metadata,
+    }
 
 
 def _is_t5x_tree(folder: epath.Path) -> bool:

@@ -49,6 +49,8 @@ def run_command(argv: Sequence[str]) -> int:
         facts = _facts(checkpoint, config, known, run)
         print(_as_json(checkpoint, facts)) if arguments.json else _show(checkpoint, facts)
         return 0
+    if arguments.optimizer_state and arguments.to != "t5x":
+        raise ConfigError("--optimizer_state: only T5X's format holds one (--to t5x)")
     usage = _usage(arguments, run)
     convert(
         checkpoint,
@@ -58,9 +60,12 @@ def run_command(argv: Sequence[str]) -> int:
         force=arguments.force,
         drop_segments=arguments.drop_segments,
         usage=usage,
+        optimizer_state=arguments.optimizer_state != "none",
     )
     print(f"{arguments.destination}: {checkpoint.num_parameters:,} parameters, {arguments.to}")
-    if checkpoint.optimizer:
+    if arguments.to == "t5x":
+        print(f"optimizer state: {_written_state(arguments, checkpoint)}")
+    elif checkpoint.optimizer:
         print("the optimizer's state was left out: a job takes it from the T5X checkpoint itself")
     if arguments.to == "hf" and usage.vocabulary is None:
         print("no tokenizer was written: --vocabulary names the vocabulary")
@@ -83,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--force", action="store_true", help="replaces the destination")
     convert.add_argument(
         "--drop_segments", action="store_true", help="leaves out the segment table of tiny models"
+    )
+    convert.add_argument(
+        "--optimizer_state",
+        choices=("adafactor", "none"),
+        help="for T5X: the source's Adafactor state, or a new one (default); none is for inference",
     )
     add_text_options(convert)
     return parser
@@ -123,6 +133,16 @@ def _usage(arguments: argparse.Namespace, run: "RecordedRun | None") -> "Usage":
     except (ConfigError, DataError) as error:
         print(f"how it is used isn't known: {error}")
         return Usage()
+
+
+def _written_state(arguments: argparse.Namespace, checkpoint: StoredCheckpoint) -> str:
+    from pagap_jax.checkpoints.adafactor_state import stored_state
+
+    if arguments.optimizer_state == "none":
+        return "none, which T5X takes for inference alone"
+    if stored_state(checkpoint):
+        return "the source's, of Adafactor"
+    return "Adafactor's at its start, all zeros: the source has none of Adafactor"
 
 
 def _facts(

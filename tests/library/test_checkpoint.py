@@ -5,6 +5,7 @@ import json
 import pytest
 
 import pagap_jax
+from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.data.vocabulary import TICKETS_MODEL
 from pagap_jax.main import main
 from pagap_jax.sampling.methods import SamplingMethod
@@ -38,11 +39,33 @@ def test_convert(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("source", "options", "printed"),
+    [
+        (T5X, [], "optimizer state: the source's, of Adafactor"),
+        (HF, [], "optimizer state: Adafactor's at its start, all zeros"),
+        (HF, ["--optimizer_state=none"], "optimizer state: none"),
+    ],
+)
+def test_convert_to_t5x_says_which_optimizer_state_it_wrote(
+    source, options, printed, tmp_path, capsys
+):
+    argv = ["checkpoint", "convert", source, str(tmp_path / "t5x"), "--to", "t5x", *options]
+    assert main(argv) == 0
+    assert printed in capsys.readouterr().out
+    written = open_checkpoint(str(tmp_path / "t5x"))
+    assert len(written.optimizer) == (0 if options else 4 * len(written.params))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "the following arguments are required: command"),
         (["inspect", "nowhere"], "no checkpoint at nowhere"),
         (["convert", T5X, "out", "--to", "onnx"], "invalid choice: 'onnx'"),
+        (
+            ["convert", T5X, "out", "--to", "hf", "--optimizer_state=none"],
+            "only T5X's format holds",
+        ),
         (["inspect", T5X, "--gin.T5Config.num_heads=four"], "num_heads=four: expected"),
     ],
 )
