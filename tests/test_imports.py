@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagap_jax"
 
 # Lowest first: a room imports from itself and from those before it.
 ROOMS = (
-    "array_types errors arguments stopping streams intervals accelerators files roll_call "
+    "array_types errors ranges arguments stopping streams intervals accelerators files roll_call "
     "processes compilation records progress extension lineage run_directory run_warnings data "
     "model losses sampling policies preference_models checkpoints train align mapping "
     "evaluation jobs study configuration library aot main"

@@ -16,6 +16,7 @@ from pagap_jax.configuration import registry
 from pagap_jax.configuration.annotations import (
     Target,
     fits,
+    is_range,
     kind_of,
     takes_text,
     type_name,
@@ -124,7 +125,8 @@ class Checked:
         if not fits(value, annotation):
             expected = f"expected {type_name(annotation)}"
             if source is not statement:
-                expected = f"but {name} ({statement.origin}) is of type {type_name(annotation)}"
+                verb = "takes" if is_range(annotation) else "is of type"
+                expected = f"but {name} ({statement.origin}) {verb} {type_name(annotation)}"
             said = f"{source.origin}: {source.key} is {kind_of(value)}, {expected}"
             raise ConfigError(said + _with_quotes(source, annotation))
         for leaf in leaves(value):

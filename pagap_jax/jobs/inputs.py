@@ -20,6 +20,7 @@ from pagap_jax.model.sharding import rows_of_process
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.ranges import InputLength, Place
 from pagap_jax.streams import Purpose, generator_for
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
@@ -109,8 +110,8 @@ class TrainedJudge:
     """
 
     model: T5Config
-    checkpoint_path: str
-    input_length: int
+    checkpoint_path: Place
+    input_length: InputLength
 
     def restored(
         self, vocabulary: Any, mesh: Mesh, dtype: str = "float32"

@@ -17,6 +17,7 @@ from typing import Any
 import gin
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import WorkerCount
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, locked, read_result
 from pagap_jax.study import report
@@ -53,7 +54,7 @@ def study(
     title: str,
     bars: Bars,
     notes: Sequence[str] = (),
-    workers: int = 2,
+    workers: WorkerCount = 2,
     dry_run: bool = False,
     run_job: RunJob | None = None,
     command_line: Sequence[str] = (),
