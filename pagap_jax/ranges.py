@@ -48,7 +48,7 @@ def is_of(value: Any, annotation: Any) -> bool:
 
 
 def check_values(cls: type, values: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a field of a dataclass out of its range, where gin doesn't check it."""
+    """Raises ConfigError for a dataclass's field out of its range, where gin doesn't check it."""
     hints = typing.get_type_hints(cls, include_extras=True)
     for name, found in values.items():
         if not is_of(found, hints[name]):

@@ -76,7 +76,7 @@ def classify_stream(
             open_pairs(stream_dir, "train", vocabulary), steps, pairs_per_step, seed
         )
         columns = sample.columns
-        judge = golden.compiled(vocabulary, mesh, batch_size)
+        judge = golden.compiled(vocabulary, mesh, batch_size, sample.pairs.response_a.width)
         truth = judge(*columns.values()).choice
         policy = build_policy(model, vocabulary, sample.pairs.response_a.width)
         abstract, scorer = abstract_params(policy.transformer, mesh), compile_scorer(policy, mesh)

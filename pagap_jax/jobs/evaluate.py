@@ -127,8 +127,8 @@ def evaluate(
         examination = Examination(
             policy=policy,
             reference=restore_params(reference_checkpoint_path, abstract),
-            golden=golden.compiled(vocabulary, mesh, batch_size),
-            proxy=proxy.compiled(vocabulary, mesh, batch_size),
+            golden=golden.compiled(vocabulary, mesh, batch_size, policy.response_length),
+            proxy=proxy.compiled(vocabulary, mesh, batch_size, policy.response_length),
             golden_responses=responses,
             golden_pairs=data.view(sizes.classification_rows(len(data), seed)),
             kl_prompts=sizes.kl_prompts,

@@ -112,7 +112,7 @@ class Online:
     def open(
         self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
     ) -> Opened:
-        judge, params = self.judge.restored(vocabulary, mesh, dtype)
+        judge, params = self.judge.restored(vocabulary, mesh, policy.response_length, dtype)
         source = OnlinePairs(policy, judge, self.sampling, self.num_sampling_parts)
         # Tempered or truncated samples aren't the policy's: their log-ratio estimates no KL.
         log_ratio = "kl" if self.sampling.is_policys_own else "log_ratio"

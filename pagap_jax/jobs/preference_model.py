@@ -62,8 +62,8 @@ def preference_model(
     with RunDirectory(model_dir, "preference_model", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        judge = build_judge(model, input_length, vocabulary)
         pairs, held_out = (open_pairs(pairs_dir, s, vocabulary) for s in ("train", "validation"))
+        judge = build_judge(model, input_length, vocabulary, pairs.response_a.width)
         mesh = mesh_maker()
         judging = Judge.compiled(judge, None, mesh, batch_size)
         few = choose_rows(len(held_out), plateau.pairs, seed, Purpose.VALIDATION_PAIRS)

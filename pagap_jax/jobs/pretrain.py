@@ -22,8 +22,9 @@ from pagap_jax.data.corruption import category_table, replace_words
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.data.tickets import word_categories
-from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
+from pagap_jax.data.vocabulary import END_ID, tickets_vocabulary
 from pagap_jax.errors import GateError
+from pagap_jax.jobs.inputs import build_judge
 from pagap_jax.losses.pretraining import tag_loss, verdict_loss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
@@ -74,15 +75,14 @@ def pretrain(
             return done
         vocabulary = tickets_vocabulary()
         pairs = read_token_pairs(pairs_dir, "train")
-        transformer = Transformer(model)
-        judge = PreferenceModel(transformer, special_ids(vocabulary), input_length)
+        judge = build_judge(model, input_length, vocabulary, pairs.response_a.shape[1])
         table = category_table(
             word_categories(), lambda word: vocabulary.encode(word)[0], model.vocab_size
         )
 
         state = train_supervised(
             run,
-            transformer=transformer,
+            transformer=judge.transformer,
             mesh=mesh_maker(),
             loss_function=functools.partial(pretraining_loss, judge, verdict_weight),
             purposes=(Purpose.DROPOUT,),

@@ -37,9 +37,10 @@ def relabel(
             return done
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
-        golden = judge.compiled(vocabulary, mesh, batch_size)
+        metadata = read_metadata(pairs_dir)
+        golden = judge.compiled(vocabulary, mesh, batch_size, int(metadata["response_length"]))
         relabelled, result, kept = {}, {}, Kept(run.path / KEPT)
-        for split in read_metadata(pairs_dir)["splits"]:
+        for split in metadata["splits"]:
             pairs = open_pairs(pairs_dir, split, vocabulary)
             columns = pairs.prompt, pairs.response_a, pairs.response_b
             judged = golden(*columns, kept=kept.of(split))

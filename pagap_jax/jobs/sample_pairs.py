@@ -83,7 +83,7 @@ def sample_pairs(
             )
 
         a, b = sample("a"), sample("b")
-        golden = judge.compiled(vocabulary, mesh, batch_size)
+        golden = judge.compiled(vocabulary, mesh, batch_size, policy.response_length)
         judged = golden(prompts.prompt, a[:, 0], b[:, 1], kept=kept.of("judged"))
         result = summary(judged.choice)
         for responses in (a[:, 0], b[:, 1]):

@@ -38,7 +38,7 @@ from pagap_jax.study.findings import in_words
 from pagap_jax.study.gates import Bars, check_gates
 from pagap_jax.study.plan import Plan
 from pagap_jax.study.rows import TRAINING, write_csv
-from pagap_jax.study.stages import Stage
+from pagap_jax.study.stages import Stage, options_of_all
 from pagap_jax.study.workers import RunJob, Workers
 
 # What a folder may hold before the first `pagap study`: stages that ran by themselves, on pods.
@@ -59,6 +59,7 @@ def study(
     run_job: RunJob | None = None,
     command_line: Sequence[str] = (),
     search_paths: Sequence[str] = (),
+    gin_imports: Sequence[str] = (),
 ) -> None:
     """Runs the experiments of a plan.
 
@@ -68,6 +69,7 @@ def study(
         notes: where this study differs from the paper, for the report.
         workers: jobs side by side, each on a core of its own.
         search_paths: in which the stages look up gin files, too.
+        gin_imports: modules that their gin files may import.
         dry_run: prints the stages, and which of them are finished; nothing is written.
 
     Raises:
@@ -81,7 +83,8 @@ def study(
         return
     context = context_of(plan, title, notes, command_line)
     with claimed(folder, context):
-        pool = Workers(run_job, folder, workers, search_paths)
+        options = options_of_all(search_paths, gin_imports)
+        pool = Workers(run_job, folder, workers, options)
         gates = _run(pool, folder, stages, bars)
         context = dataclasses.replace(
             context,

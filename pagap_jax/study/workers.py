@@ -17,7 +17,7 @@ from pathlib import Path
 from pagap_jax import stopping
 from pagap_jax.errors import PagapError, RetryError, StoppedError
 from pagap_jax.run_directory import KEPT
-from pagap_jax.study.stages import Stage, in_order, search_path_options
+from pagap_jax.study.stages import Stage, in_order
 
 RunJob = Callable[[Sequence[str]], object]
 LOOK_EVERY = 0.5  # seconds between two looks whether all workers are alive, and whether to stop
@@ -33,12 +33,11 @@ class Workers:
     worker is kept from job to job because its imports take longer than many of the jobs.
     """
 
-    def __init__(
-        self, run_job: RunJob, study_dir: Path, workers: int, search_paths: Sequence[str] = ()
-    ):
+    def __init__(self, run_job: RunJob, study_dir: Path, workers: int, options: Sequence[str] = ()):
+        """Starts no process yet; every stage's command line ends with `options`."""
         self.number = workers
         self._run_job = run_job
-        self._options = search_path_options(search_paths)
+        self._options = options
         self._study_dir = study_dir
         context = multiprocessing.get_context("spawn")
         cores: Queue = context.Queue()
