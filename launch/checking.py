@@ -11,6 +11,7 @@ import gin
 from launch.needs import check_room, size_of
 from pagap_jax.accelerators import Slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
+from pagap_jax.configuration.statements import import_modules
 from pagap_jax.errors import ConfigError
 
 
@@ -48,6 +49,7 @@ def checked_arguments(
         print(f"note: {', '.join(away)} can't be read here, and isn't checked", file=sys.stderr)
         return arguments
     given = (command.gin_files, command.gin_bindings, command.search_paths)
+    import_modules(command.gin_imports)
     configuration = parse(function, *given)
     if is_spread:
         chips = where.chips if isinstance(where, Slice) else where

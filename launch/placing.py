@@ -10,9 +10,10 @@ from launch import options
 from launch.checking import checked_arguments
 from pagap_jax.accelerators import Slice, parse_slice
 from pagap_jax.configuration import load_job, parse, parse_command_line
+from pagap_jax.configuration.statements import import_modules
 from pagap_jax.errors import ConfigError
 from pagap_jax.study.plan import Plan, kind_of
-from pagap_jax.study.stages import Stage, in_order, search_path_options
+from pagap_jax.study.stages import Stage, in_order, options_of_all
 
 ANY_KIND = ""  # of a slice that was given for no kind of stage in particular
 
@@ -49,16 +50,16 @@ def name_of(prefix: str, stage: str, kind: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What the gin files say; slices are by kind of stage."""
+    """What the gin files say; slices are by kind of stage, options are those of every stage."""
 
     study_dir: str
     stages: list[Stage]
     slices: dict[str, Slice]
-    search_paths: Sequence[str] = ()
+    options: Sequence[str] = ()
 
     def argv(self, stage: Stage) -> list[str]:
         """The command line of a stage, after `pagap`."""
-        return [*stage.argv(self.study_dir), *search_path_options(self.search_paths)]
+        return [*stage.argv(self.study_dir), *self.options]
 
 
 def read_study(words: Sequence[str]) -> Study:
@@ -71,10 +72,12 @@ def read_study(words: Sequence[str]) -> Study:
     if command.job != "study":
         raise ConfigError(f"found the job {command.job!r} after --, expected study")
     study = load_job(command.job)
+    import_modules(command.gin_imports)
     parse(study, command.gin_files, command.gin_bindings, command.search_paths)
     plan: Plan = gin.get_bindings("study")["plan"]
     slices = {kind: parse_slice(name) for kind, name in plan.slices.items()}
-    return Study(plan.study_dir, plan.stages(), slices, command.search_paths)
+    options = options_of_all(command.search_paths, command.gin_imports)
+    return Study(plan.study_dir, plan.stages(), slices, options)
 
 
 def in_waves(stages: Sequence[Stage]) -> list[tuple[int, Stage]]:

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagap_jax"
 
 # Lowest first: a room imports from itself and from those before it.
 ROOMS = (
-    "array_types errors arguments stopping streams intervals accelerators buckets claims files "
-    "roll_call peers processes compilation records progress extension lineage run_directory "
-    "run_warnings data model losses sampling policies preference_models checkpoints train align "
+    "array_types errors ranges arguments stopping streams intervals accelerators buckets claims "
+    "files roll_call peers processes compilation records progress extension lineage "
+    "run_directory run_warnings data model losses sampling policies preference_models checkpoints train align "
     "mapping evaluation jobs study configuration library aot main"
 ).split()
 # What the study may not load, itself or through a module of ours: it reads rows only.

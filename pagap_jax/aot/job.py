@@ -12,7 +12,7 @@ from pagap_jax.configuration.checking import leaves
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import PLACES, parse
 from pagap_jax.configuration.running import load_job
-from pagap_jax.configuration.statements import Macro, read_statements
+from pagap_jax.configuration.statements import Macro, import_modules, read_statements
 from pagap_jax.errors import ConfigError
 from pagap_jax.jobs import JOBS
 
@@ -64,6 +64,7 @@ def configure(argv: Sequence[str]) -> str:
     """
     named = argv[0] if argv and argv[0] in JOBS else None
     command = parse_command_line(argv if named else ["sft", *argv])
+    import_modules(command.gin_imports)
     given = (command.gin_files, command.gin_bindings, command.search_paths)
     statements = read_statements(*given)
     bound = {s.selector for s in statements if s.selector in JOBS and s.parameter == "model_dir"}

@@ -24,6 +24,7 @@ from pagap_jax.extension import CHECKPOINTS
 from pagap_jax.files import PACKAGED, located
 from pagap_jax.lineage import RUN_FILE
 from pagap_jax.model.config import T5Config
+from pagap_jax.ranges import Activation, Dtype, Place, ShareBelowOne
 from pagap_jax.run_directory import read_result
 
 
@@ -84,10 +85,10 @@ def optimizer_arrays(path: str) -> list[str]:
 
 @gin.configurable
 def config_of(
-    path: str,
-    dtype: str = "bfloat16",
-    dropout_rate: float = 0.1,
-    mlp_activations: Sequence[str] | None = None,
+    path: Place,
+    dtype: Dtype = "bfloat16",
+    dropout_rate: ShareBelowOne = 0.1,
+    mlp_activations: Sequence[Activation] | None = None,
 ) -> T5Config:
     """The T5Config of a checkpoint of any format.
 

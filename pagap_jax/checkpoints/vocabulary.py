@@ -10,6 +10,7 @@ from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.data.vocabulary import num_extra_ids, sentencepiece_vocabulary
 from pagap_jax.errors import ConfigError
 from pagap_jax.files import located
+from pagap_jax.ranges import Place
 
 MODEL_FILE = "spiece.model"  # as Hugging Face's tokenizers of T5 and mT5 are saved
 T5_EXTRA_IDS = 100
@@ -17,8 +18,8 @@ T5_EXTRA_IDS = 100
 
 @gin.configurable
 def vocabulary_of(
-    checkpoint_path: str,
-    vocabulary_path: str | None,
+    checkpoint_path: Place,
+    vocabulary_path: Place | None,
     by_size: Mapping[int, Callable[[], Any]],
 ) -> Any:
     """A seqio vocabulary: a sentencepiece model, or what the number of embeddings tells.

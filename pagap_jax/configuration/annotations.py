@@ -2,7 +2,6 @@
 
 import collections.abc
 import dataclasses
-import enum
 import inspect
 import types
 import typing
@@ -39,7 +38,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """Whether `value` may be passed where `annotation` stands; unknown annotations take anything.
 
     An int passes for a float, nothing else is converted: a bool is no int, 1e4 is no int, and
-    a string is no number.
+    a string is no number. Of containers every item is looked at, which beartype doesn't do.
     """
     annotation = _plain(annotation)
     if annotation is Any or isinstance(annotation, str | typing.TypeVar):
@@ -47,17 +46,16 @@ def fits(value: Any, annotation: Any) -> bool:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, member) for member in arguments)
+    if origin is typing.Annotated:
+        is_target = isinstance(value, Target)
+        return fits(value, arguments[0]) and (is_target or _is_of(value, annotation))
     if isinstance(value, Target):
         return _target_fits(value, annotation, origin)
     if origin is typing.Literal:
         return any(value == choice and type(value) is type(choice) for choice in arguments)
-    if annotation is None or annotation is type(None):
-        return value is None
-    if (origin or annotation) in (*_SEQUENCES, *_MAPPINGS, set, frozenset):
+    if (origin or annotation) in (*_SEQUENCES, *_MAPPINGS):
         return _container_fits(value, origin or annotation, arguments)
-    if (origin or annotation) is collections.abc.Callable or origin is type:
-        return callable(value)
-    return _instance_fits(value, origin or annotation)
+    return _is_of(value, annotation)
 
 
 def takes_text(annotation: Any) -> bool:
@@ -66,18 +64,28 @@ def takes_text(annotation: Any) -> bool:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(map(takes_text, arguments))
+    if origin is typing.Annotated:
+        return takes_text(arguments[0])
     if origin is typing.Literal:
         return any(isinstance(choice, str) for choice in arguments)
     return annotation is str
 
 
 def type_name(annotation: Any) -> str:
-    """An annotation as messages show it."""
-    return (
-        annotation.__name__
-        if isinstance(annotation, type) and not typing.get_args(annotation)
-        else str(annotation).replace("typing.", "").replace("collections.abc.", "")
-    )
+    """An annotation as messages show it: in words where it is one of a range."""
+    from pagap_jax.ranges import text_of  # beartype takes a moment to import: not for --help
+
+    annotation = _plain(annotation)
+    if text := text_of(annotation):
+        return text
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("None" if m is type(None) else type_name(m) for m in arguments)
+    if origin and any(text_of(argument) for argument in arguments):
+        return f"{origin.__name__}[{', '.join(map(_item_name, arguments))}]"
+    if isinstance(annotation, type) and not arguments:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "").replace("collections.abc.", "")
 
 
 def kind_of(value: Any) -> str:
@@ -88,17 +96,38 @@ def kind_of(value: Any) -> str:
     return f"{names.get(type(value), 'the ' + type(value).__name__)} {value!r}"
 
 
+def is_range(annotation: Any) -> bool:
+    """Whether the annotation says more than a type, as messages show it in words."""
+    annotation = _plain(annotation)
+    arguments = typing.get_args(annotation)
+    return typing.get_origin(annotation) is typing.Annotated or any(map(is_range, arguments))
+
+
+def _item_name(argument: Any) -> str:
+    return "..." if argument is Ellipsis else type_name(argument)
+
+
 def _plain(annotation: Any) -> Any:
-    """The annotation without Annotated, NewType and aliases."""
+    """The annotation without NewType and aliases."""
     while True:
-        if typing.get_origin(annotation) is typing.Annotated:
-            annotation = annotation.__origin__
-        elif isinstance(annotation, typing.NewType):
+        if isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
-        elif hasattr(annotation, "__value__"):
+        elif typing.get_origin(annotation) is None and hasattr(annotation, "__value__"):
             annotation = annotation.__value__
         else:
             return annotation
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    """beartype's answer; True for what it can't check, as a protocol of the type checker alone."""
+    from beartype.roar import BeartypeException
+
+    from pagap_jax.ranges import is_of
+
+    try:
+        return is_of(value, annotation)
+    except BeartypeException:
+        return True
 
 
 def _container_fits(value: Any, container: Any, arguments: tuple) -> bool:
@@ -118,21 +147,6 @@ def _container_fits(value: Any, container: Any, arguments: tuple) -> bool:
 
 def _items_fit(value: Any, arguments: tuple) -> bool:
     return all(fits(item, arguments[0] if arguments else Any) for item in value)
-
-
-def _instance_fits(value: Any, cls: Any) -> bool:
-    if not isinstance(cls, type) or cls is object:
-        return True
-    if cls is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if cls is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if issubclass(cls, enum.Enum) or cls in _LITERALS:
-        return isinstance(value, cls)
-    try:
-        return isinstance(value, cls)
-    except TypeError:  # a protocol that can't be checked at run time
-        return True
 
 
 def _target_fits(target: Target, annotation: Any, origin: Any) -> bool:

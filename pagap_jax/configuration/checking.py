@@ -9,6 +9,7 @@ So a job passes on what it is given and calls no other configurable by itself.
 """
 
 import inspect
+import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from pagap_jax.configuration import registry
 from pagap_jax.configuration.annotations import (
     Target,
     fits,
+    is_range,
     kind_of,
     takes_text,
     type_name,
@@ -120,11 +122,12 @@ class Checked:
             return
         annotation = configurable.hints.get(parameter, Any)
         if source.not_gin and not takes_text(annotation):
-            raise ConfigError(source.not_gin)
+            raise ConfigError(_as_list(source, annotation) or source.not_gin)
         if not fits(value, annotation):
             expected = f"expected {type_name(annotation)}"
             if source is not statement:
-                expected = f"but {name} ({statement.origin}) is of type {type_name(annotation)}"
+                verb = "takes" if is_range(annotation) else "is of type"
+                expected = f"but {name} ({statement.origin}) {verb} {type_name(annotation)}"
             said = f"{source.origin}: {source.key} is {kind_of(value)}, {expected}"
             raise ConfigError(said + _with_quotes(source, annotation))
         for leaf in leaves(value):
@@ -236,10 +239,22 @@ class Checked:
 
 def _with_quotes(source: Statement, annotation: Any) -> str:
     """How to say a string that gin reads as something else; '' where none is meant."""
-    if not source.on_command_line or isinstance(source.value, str) or not takes_text(annotation):
+    is_one = not isinstance(source.value, str | list | tuple | dict)
+    if not source.on_command_line or not is_one or not takes_text(annotation):
         return ""
     text = source.origin.partition("=")[2].strip()
     return f'; the text keeps its own quotes: --gin.{source.key}="{text!r}"'
+
+
+def _as_list(source: Statement, annotation: Any) -> str:
+    """How to say several strings where one is given that isn't gin; '' where none are meant."""
+    if not any(map(takes_text, typing.get_args(annotation))):
+        return ""
+    return (
+        f"{source.origin}: {source.key} is the text {source.value!r}, expected"
+        f" {type_name(annotation)}: several have brackets and quotes of their own:"
+        f' --gin.{source.key}="({source.value!r},)"'
+    )
 
 
 def leaves(value: Any) -> Iterator[Any]:

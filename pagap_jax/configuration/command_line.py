@@ -17,6 +17,7 @@ usage: pagap JOB --gin_file=PATH [--gin_file=PATH ...] [--gin.NAME=VALUE ...]
                            --gin.TRAIN_STEPS=500. A string may have its own quotes, as in gin
                            files; one that gin would read as a number needs them
   --gin_search_paths=A,B   more directories in which gin files are looked up
+  --gin_imports=A,B        Python modules that gin files may import, beside those of pagap_jax
   --dry_run                of `study`: prints its stages and which are finished; runs nothing
   --traceback              shows where an error came from
   --help                   this page, or after JOB: what the job needs
@@ -41,7 +42,15 @@ without a TPU:
   pagap compile [JOB] --gin_file=PATH --topology=v5p:4x4x4  whether the job fits, and its limits
 """
 _OPTIONS = (
-    *("--gin_file", "--gin_search_paths", "--gin.NAME", "--dry_run", "--traceback", "--help"),
+    *(
+        "--gin_file",
+        "--gin_search_paths",
+        "--gin_imports",
+        "--gin.NAME",
+        "--dry_run",
+        "--traceback",
+        "--help",
+    ),
 )
 
 
@@ -53,6 +62,7 @@ class CommandLine:
     gin_files: tuple[str, ...]
     gin_bindings: tuple[str, ...]
     search_paths: tuple[str, ...]
+    gin_imports: tuple[str, ...] = ()
 
 
 def parse_command_line(argv: Sequence[str]) -> CommandLine:
@@ -68,7 +78,8 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
         raise ConfigError(
             f"no job named {job!r}{did_you_mean(job, JOBS)}; the jobs are {', '.join(JOBS)}"
         )
-    files, bindings, search_paths = [], [], []
+    files, bindings = [], []
+    several: dict[str, list[str]] = {"--gin_search_paths": [], "--gin_imports": []}
     remaining = iter(arguments)
     for argument in remaining:
         name, equals, value = argument.partition("=")
@@ -78,18 +89,19 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
         if argument == "--dry_run" and job == "study":
             bindings.append("study.dry_run=True")
             continue
-        if name not in ("--gin_file", "--gin_search_paths"):
+        if name != "--gin_file" and name not in several:
             raise ConfigError(_unknown_option(argument))
         value = value if equals else next(remaining, "")  # both `--gin_file=X` and `--gin_file X`
         if not value:
-            raise ConfigError(f"{name} needs a value: {name}=PATH")
+            wanted = "MODULE" if name == "--gin_imports" else "PATH"
+            raise ConfigError(f"{name} needs a value: {name}={wanted}")
         if name == "--gin_file":
             files.append(value)
         else:
-            search_paths.extend(value.split(","))
+            several[name].extend(value.split(","))
     if not files and not bindings:
         raise ConfigError(f"no --gin_file given; `pagap {job} --help` names one")
-    return CommandLine(job, tuple(files), tuple(bindings), tuple(search_paths))
+    return CommandLine(job, tuple(files), tuple(bindings), *map(tuple, several.values()))
 
 
 def usage() -> str:

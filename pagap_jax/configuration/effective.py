@@ -16,7 +16,9 @@ from pagap_jax.configuration.statements import Macro, Statement, read_statements
 from pagap_jax.run_directory import ConfigurationText
 
 # What `run_job` gives to a job whose function has a parameter of this name; gin can't bind them.
-INJECTED = ("config_text", "run_job", "check_job", "command_line", "search_paths")
+INJECTED = (
+    *("config_text", "run_job", "check_job", "command_line", "search_paths", "gin_imports"),
+)
 # A macro that ends so says where something lies, not what it is: the same study in another
 # directory has the same fingerprints. What a path holds has a fingerprint of its own.
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,12 +41,17 @@ class Configurable:
 
     @functools.cached_property
     def hints(self) -> dict[str, Any]:
-        """Type of each annotated parameter; empty when a hint can't be evaluated."""
+        """Type of each annotated parameter, but of those whose names only a type checker knows."""
         function = self.wrapped.__init__ if inspect.isclass(self.wrapped) else self.wrapped
-        try:
-            return typing.get_type_hints(inspect.unwrap(function))
-        except (NameError, AttributeError, TypeError):
-            return {}
+        function = inspect.unwrap(function)
+        found: dict[str, Any] = {}
+        for name, annotation in getattr(function, "__annotations__", {}).items():
+            one = types.SimpleNamespace(__annotations__={name: annotation})
+            try:
+                found |= typing.get_type_hints(one, function.__globals__, include_extras=True)
+            except (NameError, AttributeError, TypeError):
+                continue
+        return found
 
     @property
     def product(self) -> Any:

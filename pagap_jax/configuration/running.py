@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pagap_jax.buckets import as_ours
 from pagap_jax.configuration.command_line import parse_command_line
 from pagap_jax.configuration.effective import parse
+from pagap_jax.configuration.statements import import_modules
 from pagap_jax.errors import ConfigError
 from pagap_jax.files import room_for
 from pagap_jax.jobs import JOBS
@@ -20,8 +21,8 @@ def run_job(argv: Sequence[str]) -> None:
     """Parses `argv`, configures the job afresh and runs it to its end.
 
     A job's function may have the parameters `config_text` (`Configuration.identity`), `run_job` and
-    `check_job` (of this module, for the study, which may not import it), `command_line` (`argv`)
-    and `search_paths` (of gin files).
+    `check_job` (of this module, for the study, which may not import it), `command_line` (`argv`),
+    `search_paths` (of gin files) and `gin_imports`.
 
     Args:
         argv: 'JOB', '--gin_file=...', '--gin.NAME=VALUE', ...
@@ -31,6 +32,7 @@ def run_job(argv: Sequence[str]) -> None:
     """
     command = parse_command_line(argv)
     function = load_job(command.job)
+    import_modules(command.gin_imports)
     configuration = parse(function, command.gin_files, command.gin_bindings, command.search_paths)
     for line in (*configuration.texts(), *configuration.taken()):
         print(line, flush=True)
@@ -42,6 +44,7 @@ def run_job(argv: Sequence[str]) -> None:
         "check_job": check_job,
         "command_line": tuple(argv),
         "search_paths": command.search_paths,
+        "gin_imports": command.gin_imports,
     }
     wanted = inspect.signature(function).parameters
     error = None

@@ -3,7 +3,9 @@
 import dataclasses
 import importlib
 import io
+import os
 import re
+import sys
 import tokenize
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -14,9 +16,13 @@ from gin import config_parser
 from pagap_jax.configuration.gin_files import find_gin_file, shown_path
 from pagap_jax.errors import ConfigError
 
+_OURS = __name__.partition(".")[0]
 _VALUES = "a number, True, False, None, a 'string', a list, %MACRO or @reference"
 # No text begins as gin's strings, containers, macros and references do.
 _TEXT = re.compile(r"(?P<key>[\w./]+)\s*=(?P<text>\s*[^\s'\"\[({%@,=#].*)")
+_BRACKET = re.compile(r"[\[\](){}]")
+_MAX_DEPTH = 100
+_PLACE = re.compile(r"(?:^|[._/])(?:dirs?|paths?)$", re.IGNORECASE)
 _UNQUOTED = re.compile(r"[^\s'\"\[\](){}%@,][^'\"\[\](){}%@]*")
 
 
@@ -107,7 +113,7 @@ def read_statements(
 ) -> list[Statement]:
     """All bindings in the order in which they apply: files with their includes, then the rest.
 
-    Modules that the files import are imported.
+    Modules of ours that the files import are imported.
 
     Args:
         gin_files: paths, looked up as `find_gin_file` says.
@@ -115,7 +121,8 @@ def read_statements(
         search_paths: directories in which files and includes are looked up too.
 
     Raises:
-        ConfigError: a file isn't found, isn't gin, or includes itself.
+        ConfigError: a file isn't found, isn't gin, includes itself, or imports what is neither ours
+            nor imported already (`import_modules`).
     """
     statements: list[Statement] = []
     for name in gin_files:
@@ -148,7 +155,7 @@ def _read_file(
 
 
 def read_lines(text: str, file: Path | None) -> list[Statement]:
-    """Bindings of a text as if they stood in `file`; modules that it imports are imported."""
+    """Bindings of a text as if they stood in `file`; modules of ours that it imports are, too."""
     shown = shown_path(file) if file else "run.json"
     statements = []
     for parsed in _parse(text, shown):
@@ -178,29 +185,66 @@ def _read_binding(binding: str) -> Statement:
 
 def _parse(text: str, shown: str) -> list[Any]:
     """All statements of a file, or of one binding from the command line."""
+    if _depth(text) > _MAX_DEPTH:  # parsers recurse, and so do the checks
+        raise ConfigError(f"{shown}: found brackets over {_MAX_DEPTH} deep, expected fewer")
     try:
         return list(config_parser.ConfigParser(io.StringIO(text), _Delegate()))
     except (SyntaxError, tokenize.TokenError, ValueError) as error:
         raise ConfigError(_syntax_message(error, text, shown)) from error
 
 
+def _depth(text: str) -> int:
+    """How deep brackets may be in each other: those in texts and comments count as well."""
+    deepest = depth = 0
+    for bracket in _BRACKET.findall(text):
+        depth = max(0, depth + (1 if bracket in "([{" else -1))
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _statement(parsed: config_parser.BindingStatement, origin: str) -> Statement:
     scope, selector, parameter, value, _ = parsed
     if not parameter and scope:  # a macro's scope is part of its name
         scope, selector = "", f"{scope}/{selector}"
+    if _PLACE.search(parameter or selector):  # a shell expands ~ at the beginning of a word alone
+        value = _without_tilde(value)
     return Statement(scope, selector, parameter, value, origin)
+
+
+def _without_tilde(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_tilde, value))
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _import(parsed: config_parser.ImportStatement, origin: str) -> None:
     if parsed.module.startswith("__gin__"):
         raise ConfigError(f"{origin}: gin's dynamic registration isn't supported")
-    package, _, name = parsed.module.rpartition(".")
+    # A gin file that came from somewhere must not run what lies about: importing executes.
+    if parsed.module.partition(".")[0] == _OURS or parsed.module in sys.modules:
+        _import_module(parsed.module, origin)
+        return
+    raise ConfigError(
+        f"{origin}: found an import of {parsed.module}, expected a module of {_OURS}: allow it on"
+        f" the command line, --gin_imports={parsed.module}"
+    )
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Imports what the command line allows gin files to import.
+
+    Raises:
+        ConfigError: it can't be imported.
+    """
+    for name in names:
+        _import_module(name, f"--gin_imports={name}")
+
+
+def _import_module(name: str, origin: str) -> None:
     try:
-        module = importlib.import_module(package if parsed.is_from else parsed.module)
-        if parsed.is_from and not hasattr(module, name):
-            importlib.import_module(parsed.module)
-    except ImportError as error:
-        raise ConfigError(f"{origin}: can't import {parsed.module}: {error}") from error
+        importlib.import_module(name)
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigError(f"{origin}: can't import {name}: {error}") from error
 
 
 def _syntax_message(error: Exception, text: str, shown: str) -> str:

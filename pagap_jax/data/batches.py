@@ -12,6 +12,7 @@ import gin
 import numpy as np
 
 from pagap_jax.errors import ConfigError, DataError
+from pagap_jax.ranges import Count
 from pagap_jax.streams import Purpose, generator_for
 
 TILE = 128  # tokens; the width of what a TPU computes with
@@ -32,15 +33,15 @@ class DataOrder:
     """
 
     order: Literal["shuffled", "recorded"] = "shuffled"
-    block: int | None = None
+    block: Count | None = None
     unit: Literal["pairs", "batches"] = "pairs"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a block that can't be."""
-        if self.block is not None and (self.block < 1 or self.order == "recorded"):
+        """Raises ConfigError for a block of an order that has none."""
+        if self.block is not None and self.order == "recorded":
             raise ConfigError(
                 f"SHUFFLE_BLOCK: found {self.block} with DATA_ORDER {self.order!r}, expected None,"
-                " or 1 batch or more with 'shuffled'"
+                " or 'shuffled'"
             )
 
     @property
@@ -68,8 +69,8 @@ class DataOrder:
         """
         if num_examples < batch_size:
             raise DataError(
-                f"data set: found {num_examples} examples, expected at least one batch of"
-                f" {batch_size}"
+                f"BATCH_SIZE: found {batch_size}, expected {num_examples:,} at most: as many pairs"
+                " as the split of the data holds"
             )
         if self.order == "recorded":
             return _recorded(num_examples, batch_size, step)

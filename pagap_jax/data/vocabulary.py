@@ -13,6 +13,7 @@ from etils import epath
 
 from pagap_jax.buckets import local_copy
 from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import ExtraIds, Place
 
 if TYPE_CHECKING:  # seqio brings TensorFlow, which takes seconds to import
     import seqio
@@ -104,7 +105,7 @@ def tickets_vocabulary() -> seqio.SentencePieceVocabulary:
 
 
 @gin.configurable
-def byte_vocabulary(extra_ids: int = NUM_SPECIAL_IDS) -> seqio.ByteVocabulary:
+def byte_vocabulary(extra_ids: ExtraIds = NUM_SPECIAL_IDS) -> seqio.ByteVocabulary:
     """The bytes of UTF-8, for data that has no vocabulary of its own; ByT5's has 125 extra ids."""
     from pagap_jax.data.quiet_seqio import seqio
 
@@ -113,7 +114,7 @@ def byte_vocabulary(extra_ids: int = NUM_SPECIAL_IDS) -> seqio.ByteVocabulary:
 
 @gin.configurable
 def sentencepiece_vocabulary(
-    path: str | pathlib.Path, extra_ids: int = 100
+    path: Place | pathlib.Path, extra_ids: ExtraIds = 100
 ) -> seqio.SentencePieceVocabulary:
     """A sentencepiece model from a file, local or in a bucket.
 

@@ -22,7 +22,6 @@ from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.checkpoints.saving import TrainState
 from pagap_jax.data.batches import DataOrder
 from pagap_jax.data.texts import Texts, keep_texts
-from pagap_jax.errors import ConfigError
 from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
 from pagap_jax.jobs.pair_origins import PairOrigin
 from pagap_jax.jobs.reference_scores import origin
@@ -37,6 +36,7 @@ from pagap_jax.model.sharding import (
     replicated,
 )
 from pagap_jax.policies import Policy
+from pagap_jax.ranges import Count, NotNegative, Optimizer, Place, Seed, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.streams import Purpose, key_for
 from pagap_jax.train.loop import StepFunction, TrainLoop
@@ -66,13 +66,8 @@ class Objective:
     """
 
     loss: LossName
-    beta: float
+    beta: NotNegative
     reduction: ReductionName = "sum"
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError for a negative β."""
-        if self.beta < 0:
-            raise ConfigError(f"BETA: found {self.beta}, expected 0 or more")
 
     def facts(self) -> dict[str, Any]:
         """As rows have it."""
@@ -86,21 +81,21 @@ class Objective:
 
 @gin.configurable
 def align(
-    model_dir: str,
-    pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    pairs_dir: Place,
+    vocabulary: Vocabulary,
     model: T5Config,
-    initial_checkpoint_path: str,
+    initial_checkpoint_path: Place,
     pair_origin: PairOrigin,
     labels: RunLabels,
     objective: Objective,
     learning_rate: LearningRate,
-    optimizer: Any,
+    optimizer: Optimizer,
     loop: TrainLoop,
     data_order: DataOrder,
-    batch_size: int,
-    seed: int,
-    num_microbatches: int = 1,
+    batch_size: Count,
+    seed: Seed,
+    num_microbatches: Count = 1,
     frozen_dtype: FrozenDtype = "float32",
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",

@@ -28,6 +28,7 @@ from pagap_jax.mapping.batching import map_batches
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
+from pagap_jax.ranges import Count, Place, Seed, Vocabulary
 from pagap_jax.records import StreamRow, row_to_dict
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.state import abstract_params
@@ -37,17 +38,17 @@ PROXY = "proxy"
 
 @gin.configurable
 def classify_stream(
-    model_dir: str,
-    stream_dir: str,
-    reference_checkpoint_path: str,
-    policy_paths: tuple[str, ...],
-    vocabulary: Any,
+    model_dir: Place,
+    stream_dir: Place,
+    reference_checkpoint_path: Place,
+    policy_paths: tuple[Place, ...],
+    vocabulary: Vocabulary,
     model: T5Config,
     golden: TrainedJudge,
-    steps: int,
-    pairs_per_step: int,
-    batch_size: int,
-    seed: int,
+    steps: Count,
+    pairs_per_step: Count,
+    batch_size: Count,
+    seed: Seed,
     study: StudyLabels,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
@@ -75,7 +76,7 @@ def classify_stream(
             open_pairs(stream_dir, "train", vocabulary), steps, pairs_per_step, seed
         )
         columns = sample.columns
-        judge = golden.compiled(vocabulary, mesh, batch_size)
+        judge = golden.compiled(vocabulary, mesh, batch_size, sample.pairs.response_a.width)
         truth = judge(*columns.values()).choice
         policy = build_policy(model, vocabulary, sample.pairs.response_a.width)
         abstract, scorer = abstract_params(policy.transformer, mesh), compile_scorer(policy, mesh)

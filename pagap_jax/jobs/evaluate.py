@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import numpy as np
@@ -30,6 +30,7 @@ from pagap_jax.lineage import fingerprint_of, require_job
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import are_several, is_first
+from pagap_jax.ranges import Count, Place, Seed, Vocabulary
 from pagap_jax.records import CheckpointRow, RowIdentity, row_to_dict
 from pagap_jax.run_directory import KEPT, RunDirectory, read_result
 from pagap_jax.run_warnings import check_limits
@@ -46,7 +47,7 @@ class StudyLabels:
 
     study: str = ""
     task: str = ""
-    study_dir: str = ""
+    study_dir: Place | Literal[""] = ""
 
     def named(self, path: epath.Path) -> str:
         """A place in the study's folder, without the folder; the whole place without a study.
@@ -74,8 +75,8 @@ class Sizes:
         classification_pairs: of D_golden.
     """
 
-    kl_prompts: int
-    classification_pairs: int
+    kl_prompts: Count
+    classification_pairs: Count
 
     def classification_rows(self, number_of_pairs: int, seed: int) -> np.ndarray:
         """The rows of D_golden that policies classify, drawn at random."""
@@ -85,19 +86,19 @@ class Sizes:
 
 @gin.configurable
 def evaluate(
-    model_dir: str,
-    policy_dir: str,
-    reference_checkpoint_path: str,
-    golden_responses_dir: str,
-    golden_pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    policy_dir: Place,
+    reference_checkpoint_path: Place,
+    golden_responses_dir: Place,
+    golden_pairs_dir: Place,
+    vocabulary: Vocabulary,
     model: T5Config,
     golden: TrainedJudge,
     proxy: TrainedJudge,
     sampling: SamplingMethod,
     sizes: Sizes,
-    batch_size: int,
-    seed: int,
+    batch_size: Count,
+    seed: Seed,
     study: StudyLabels,
     last_checkpoint_only: bool = False,
     mesh_maker: Callable[..., Mesh] = make_mesh,
@@ -126,8 +127,8 @@ def evaluate(
         examination = Examination(
             policy=policy,
             reference=restore_params(reference_checkpoint_path, abstract),
-            golden=golden.compiled(vocabulary, mesh, batch_size),
-            proxy=proxy.compiled(vocabulary, mesh, batch_size),
+            golden=golden.compiled(vocabulary, mesh, batch_size, policy.response_length),
+            proxy=proxy.compiled(vocabulary, mesh, batch_size, policy.response_length),
             golden_responses=responses,
             golden_pairs=data.view(sizes.classification_rows(len(data), seed)),
             kl_prompts=sizes.kl_prompts,

@@ -20,6 +20,7 @@ from pagap_jax.model.sharding import rows_of_process
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Params, Policy
 from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.ranges import InputLength, Place
 from pagap_jax.streams import Purpose, generator_for
 from pagap_jax.train.loop import TrainLoop
 from pagap_jax.train.optimizer import LearningRate
@@ -92,8 +93,19 @@ def build_policy(model: T5Config, vocabulary: Any, response_length: int) -> Poli
     return Policy(Transformer(model), sampleable_size(vocabulary), response_length)
 
 
-def build_judge(model: T5Config, input_length: int, vocabulary: Any) -> PreferenceModel:
-    """A preference model around a T5."""
+def build_judge(
+    model: T5Config, input_length: int, vocabulary: Any, response_length: int
+) -> PreferenceModel:
+    """A preference model around a T5, for responses of so many tokens at most.
+
+    Raises:
+        ConfigError: its input has no room for two of them.
+    """
+    if input_length < (least := 2 * response_length + 3):
+        raise ConfigError(
+            f"INPUT_LENGTH: found {input_length}, expected {least} or more: two responses of"
+            f" {response_length} tokens, their markers and a prompt"
+        )
     check_model_fits(model, vocabulary)
     return PreferenceModel(Transformer(model), special_ids(vocabulary), input_length)
 
@@ -109,21 +121,21 @@ class TrainedJudge:
     """
 
     model: T5Config
-    checkpoint_path: str
-    input_length: int
+    checkpoint_path: Place
+    input_length: InputLength
 
     def restored(
-        self, vocabulary: Any, mesh: Mesh, dtype: str = "float32"
+        self, vocabulary: Any, mesh: Mesh, response_length: int, dtype: str = "float32"
     ) -> tuple[PreferenceModel, Params]:
         """The model and its parameters, where they belong on the mesh."""
         require_job(self.checkpoint_path, "a preference model", "preference_model")
-        judge = build_judge(self.model, self.input_length, vocabulary)
+        judge = build_judge(self.model, self.input_length, vocabulary, response_length)
         abstract = abstract_params(judge.transformer, mesh, dtype)
         return judge, restore_params(self.checkpoint_path, abstract)
 
-    def compiled(self, vocabulary: Any, mesh: Mesh, batch_size: int) -> Judge:
+    def compiled(self, vocabulary: Any, mesh: Mesh, batch_size: int, response_length: int) -> Judge:
         """Ready to judge whole data sets."""
-        return Judge.compiled(*self.restored(vocabulary, mesh), mesh, batch_size)
+        return Judge.compiled(*self.restored(vocabulary, mesh, response_length), mesh, batch_size)
 
 
 def batch_at(

@@ -17,6 +17,7 @@ from pagap_jax.jobs.reference_scores import read_reference_scores
 from pagap_jax.lineage import require_job
 from pagap_jax.losses.alignment import AlignmentLoss
 from pagap_jax.policies import Params, Policy
+from pagap_jax.ranges import Count, Place
 from pagap_jax.sampling.methods import SamplingMethod
 
 
@@ -101,7 +102,7 @@ class Online:
 
     judge: TrainedJudge
     sampling: SamplingMethod
-    num_sampling_parts: int = 1
+    num_sampling_parts: Count = 1
     records = True
 
     @property
@@ -111,7 +112,7 @@ class Online:
     def open(
         self, policy: Policy, vocabulary: Any, mesh: Mesh, dtype: str, made_of: dict[str, Any]
     ) -> Opened:
-        judge, params = self.judge.restored(vocabulary, mesh, dtype)
+        judge, params = self.judge.restored(vocabulary, mesh, policy.response_length, dtype)
         source = OnlinePairs(policy, judge, self.sampling, self.num_sampling_parts)
         # Tempered or truncated samples aren't the policy's: their log-ratio estimates no KL.
         log_ratio = "kl" if self.sampling.is_policys_own else "log_ratio"
@@ -128,7 +129,7 @@ class Offline:
             the reference in each step.
     """
 
-    reference_scores_dir: str | None = None
+    reference_scores_dir: Place | None = None
     records = False
     num_sampling_parts = 1
 

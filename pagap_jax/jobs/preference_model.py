@@ -26,6 +26,7 @@ from pagap_jax.mapping.judging import Judge
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.preference_models import Params, PreferenceModel
+from pagap_jax.ranges import Count, InputLength, Optimizer, Place, Seed, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
 from pagap_jax.streams import Purpose, choose_rows
@@ -40,19 +41,19 @@ PURPOSES = (Purpose.SHOWN_ORDER, Purpose.DROPOUT)
 
 @gin.configurable
 def preference_model(
-    model_dir: str,
-    pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    pairs_dir: Place,
+    vocabulary: Vocabulary,
     model: T5Config,
-    input_length: int,
+    input_length: InputLength,
     learning_rate: LearningRate,
-    optimizer: Any,
+    optimizer: Optimizer,
     loop: TrainLoop,
     plateau: Plateau,
-    batch_size: int,
-    seed: int,
-    initial_checkpoint_path: str | None = None,
-    num_microbatches: int = 1,
+    batch_size: Count,
+    seed: Seed,
+    initial_checkpoint_path: Place | None = None,
+    num_microbatches: Count = 1,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
@@ -61,8 +62,8 @@ def preference_model(
     with RunDirectory(model_dir, "preference_model", config_text, parents) as run:
         if (done := run.result()) is not None:
             return done
-        judge = build_judge(model, input_length, vocabulary)
         pairs, held_out = (open_pairs(pairs_dir, s, vocabulary) for s in ("train", "validation"))
+        judge = build_judge(model, input_length, vocabulary, pairs.response_a.width)
         mesh = mesh_maker()
         judging = Judge.compiled(judge, None, mesh, batch_size)
         few = choose_rows(len(held_out), plateau.pairs, seed, Purpose.VALIDATION_PAIRS)

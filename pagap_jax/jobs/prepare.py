@@ -34,6 +34,7 @@ from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
+from pagap_jax.ranges import Count, CountOrZero, Length, Place, Seed, Share, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
 
@@ -42,18 +43,18 @@ _SHOW_EVERY = 256  # pairs between two updates of the progress bar
 
 @gin.configurable
 def prepare(
-    model_dir: str,
+    model_dir: Place,
     mixture_or_task_name: str,
-    vocabulary: Any,
-    task_feature_lengths: Mapping[str, int],
-    seed: int,
-    num_train: int | None,
-    num_validation: int | None,
+    vocabulary: Vocabulary,
+    task_feature_lengths: Mapping[str, Length],
+    seed: Seed,
+    num_train: Count | None,
+    num_validation: Count | None,
     mixture_or_task_module: str | None = None,
     data_file: Paths | Mapping[str, Paths] | None = None,
     sources: Mapping[str, Callable[[], Source]] = SOURCES,
-    validation_share: float = 0.05,
-    max_bad_examples: int = 0,
+    validation_share: Share = 0.05,
+    max_bad_examples: CountOrZero = 0,
     config_text: str = "",
 ) -> dict[str, Any]:
     """Writes the data set and returns its report; returns that of a finished one at once.

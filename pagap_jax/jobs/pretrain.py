@@ -7,7 +7,6 @@ Two runs: tags first, then tags and verdicts from that checkpoint.
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import gin
 import jax
@@ -23,13 +22,15 @@ from pagap_jax.data.corruption import category_table, replace_words
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.data.tickets import word_categories
-from pagap_jax.data.vocabulary import END_ID, special_ids, tickets_vocabulary
+from pagap_jax.data.vocabulary import END_ID, tickets_vocabulary
 from pagap_jax.errors import GateError
+from pagap_jax.jobs.inputs import build_judge
 from pagap_jax.losses.pretraining import tag_loss, verdict_loss
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.preference_models import Params, PreferenceModel
+from pagap_jax.ranges import Count, InputLength, NotNegative, Optimizer, Place, Seed
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.streams import Purpose, generator_for
 from pagap_jax.train.loop import TrainLoop
@@ -43,18 +44,18 @@ BATCH_COLUMNS = ("prompt", "response_a", "response_b", "replaced_a", "replaced_b
 
 @gin.configurable
 def pretrain(
-    model_dir: str,
-    pairs_dir: str,
+    model_dir: Place,
+    pairs_dir: Place,
     model: T5Config,
-    input_length: int,
+    input_length: InputLength,
     learning_rate: LearningRate,
     loop: TrainLoop,
-    batch_size: int,
-    seed: int,
-    optimizer: Any,
-    verdict_weight: float = 0.0,
-    max_final_loss: float | None = None,
-    initial_checkpoint_path: str | None = None,
+    batch_size: Count,
+    seed: Seed,
+    optimizer: Optimizer,
+    verdict_weight: NotNegative = 0.0,
+    max_final_loss: NotNegative | None = None,
+    initial_checkpoint_path: Place | None = None,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
@@ -74,15 +75,14 @@ def pretrain(
             return done
         vocabulary = tickets_vocabulary()
         pairs = read_token_pairs(pairs_dir, "train")
-        transformer = Transformer(model)
-        judge = PreferenceModel(transformer, special_ids(vocabulary), input_length)
+        judge = build_judge(model, input_length, vocabulary, pairs.response_a.shape[1])
         table = category_table(
             word_categories(), lambda word: vocabulary.encode(word)[0], model.vocab_size
         )
 
         state = train_supervised(
             run,
-            transformer=transformer,
+            transformer=judge.transformer,
             mesh=mesh_maker(),
             loss_function=functools.partial(pretraining_loss, judge, verdict_weight),
             purposes=(Purpose.DROPOUT,),

@@ -29,6 +29,7 @@ from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy
 from pagap_jax.processes import is_first
+from pagap_jax.ranges import Count, Place, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.train.state import abstract_params
 
@@ -37,12 +38,12 @@ SCORES_FILE = "scores.npz"
 
 @gin.configurable
 def reference_scores(
-    model_dir: str,
-    pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    pairs_dir: Place,
+    vocabulary: Vocabulary,
     model: T5Config,
-    initial_checkpoint_path: str,
-    batch_size: int,
+    initial_checkpoint_path: Place,
+    batch_size: Count,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:

@@ -4,7 +4,6 @@ In: pairs, a preference model's run. Out: the same pairs with its choices and pr
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import gin
 import numpy as np
@@ -17,17 +16,18 @@ from pagap_jax.mapping.judging import labelled
 from pagap_jax.mapping.kept import Kept
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
+from pagap_jax.ranges import Count, Place, Vocabulary
 from pagap_jax.run_directory import KEPT, RunDirectory
 from pagap_jax.run_warnings import check_limits
 
 
 @gin.configurable
 def relabel(
-    model_dir: str,
-    pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    pairs_dir: Place,
+    vocabulary: Vocabulary,
     judge: TrainedJudge,
-    batch_size: int,
+    batch_size: Count,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
@@ -38,9 +38,10 @@ def relabel(
             return done
         mesh = mesh_maker()
         check_batch_size(batch_size, mesh)
-        golden = judge.compiled(vocabulary, mesh, batch_size)
+        metadata = read_metadata(pairs_dir)
+        golden = judge.compiled(vocabulary, mesh, batch_size, int(metadata["response_length"]))
         relabelled, result, kept = {}, {}, Kept(run.path / KEPT)
-        for split in read_metadata(pairs_dir)["splits"]:
+        for split in metadata["splits"]:
             pairs = open_pairs(pairs_dir, split, vocabulary)
             columns = pairs.prompt, pairs.response_a, pairs.response_b
             judged = golden(*columns, kept=kept.of(split))

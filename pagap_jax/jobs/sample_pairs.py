@@ -6,7 +6,6 @@ labels are the check that the golden policy wins half of the time against itself
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import gin
 import numpy as np
@@ -25,6 +24,7 @@ from pagap_jax.mapping.kept import Kept
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.processes import is_first
+from pagap_jax.ranges import Count, Place, Seed, Vocabulary
 from pagap_jax.records import CHOICE_UNKNOWN
 from pagap_jax.run_directory import KEPT, RunDirectory
 from pagap_jax.run_warnings import check_limits
@@ -35,17 +35,17 @@ from pagap_jax.train.state import abstract_params
 
 @gin.configurable
 def sample_pairs(
-    model_dir: str,
-    pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    pairs_dir: Place,
+    vocabulary: Vocabulary,
     model: T5Config,
-    policy_a_path: str,
-    policy_b_path: str,
+    policy_a_path: Place,
+    policy_b_path: Place,
     judge: TrainedJudge,
     sampling: SamplingMethod,
-    num_prompts: int | None,
-    batch_size: int,
-    seed: int,
+    num_prompts: Count | None,
+    batch_size: Count,
+    seed: Seed,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:
@@ -84,7 +84,7 @@ def sample_pairs(
             )
 
         a, b = sample("a"), sample("b")
-        golden = judge.compiled(vocabulary, mesh, batch_size)
+        golden = judge.compiled(vocabulary, mesh, batch_size, policy.response_length)
         judged = golden(prompts.prompt, a[:, 0], b[:, 1], kept=kept.of("judged"))
         result = summary(judged.choice)
         for responses in (a[:, 0], b[:, 1]):

@@ -5,7 +5,6 @@ In: a data set of token pairs, a checkpoint to start from. Out: checkpoints of Ï
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import gin
 import jax
@@ -20,6 +19,7 @@ from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import make_mesh
 from pagap_jax.policies import Params, Policy
+from pagap_jax.ranges import Count, Optimizer, Place, Seed, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.streams import Purpose
 from pagap_jax.train.loop import TrainLoop
@@ -32,19 +32,19 @@ PURPOSES = (Purpose.DROPOUT,)
 
 @gin.configurable
 def sft(
-    model_dir: str,
-    pairs_dir: str,
-    vocabulary: Any,
+    model_dir: Place,
+    pairs_dir: Place,
+    vocabulary: Vocabulary,
     model: T5Config,
     labels: RunLabels,
     learning_rate: LearningRate,
-    optimizer: Any,
+    optimizer: Optimizer,
     loop: TrainLoop,
-    batch_size: int,
-    seed: int,
-    initial_checkpoint_path: str | None = None,
+    batch_size: Count,
+    seed: Seed,
+    initial_checkpoint_path: Place | None = None,
     continue_training: bool = False,
-    num_microbatches: int = 1,
+    num_microbatches: Count = 1,
     mesh_maker: Callable[..., Mesh] = make_mesh,
     config_text: str = "",
 ) -> dict:

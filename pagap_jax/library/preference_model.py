@@ -109,7 +109,7 @@ def load_preference_model(
             f" of {texts.response_length} tokens, two markers and a prompt"
         )
     trained = TrainedJudge(settings.model, path, settings.input_length)
-    judge = trained.compiled(settings.vocabulary, batches.mesh, batches.most)
+    judge = trained.compiled(settings.vocabulary, batches.mesh, batches.most, texts.response_length)
     return TextPreferenceModel(judge, texts, batches)
 
 

@@ -112,6 +112,7 @@ def _sampling(path: str, arguments: argparse.Namespace) -> Any:
     import dataclasses
 
     from pagap_jax.library.settings import RecordedRun
+    from pagap_jax.ranges import check_values
     from pagap_jax.sampling.methods import SamplingMethod
 
     names = ("temperature", "top_k", "top_p")
@@ -120,8 +121,9 @@ def _sampling(path: str, arguments: argparse.Namespace) -> Any:
         return None
     run = RecordedRun.of(path)
     try:
+        check_values(SamplingMethod, changed)
         return dataclasses.replace(run.sampling() if run else SamplingMethod(), **changed)
-    except ValueError as error:
+    except ConfigError as error:
         raise ConfigError(f"{', '.join(f'--{name}' for name in changed)}: {error}") from error
 
 

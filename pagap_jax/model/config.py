@@ -7,6 +7,8 @@ from typing import Any, Literal
 import gin
 import jax.numpy as jnp
 
+from pagap_jax.ranges import Activation, Dtype, Layers, ShareBelowOne, VocabularySize, Width
+
 # T5 1.1: emb_dim, num_heads, layers of encoder and decoder each, mlp_dim; heads are 64 wide.
 T5_1_1 = {
     "small": (512, 6, 8, 1024),
@@ -33,16 +35,16 @@ class T5Config:
         kernels: attention by kernels on TPUs; without, by the plain formula as everywhere else.
     """
 
-    vocab_size: int
-    dtype: str = "bfloat16"
-    emb_dim: int = 512
-    num_heads: int = 8
-    num_encoder_layers: int = 6
-    num_decoder_layers: int = 6
-    head_dim: int = 64
-    mlp_dim: int = 2048
-    mlp_activations: Sequence[str] = ("relu",)
-    dropout_rate: float = 0.1
+    vocab_size: VocabularySize
+    dtype: Dtype = "bfloat16"
+    emb_dim: Width = 512
+    num_heads: Width = 8
+    num_encoder_layers: Layers = 6
+    num_decoder_layers: Layers = 6
+    head_dim: Width = 64
+    mlp_dim: Width = 2048
+    mlp_activations: Sequence[Activation] = ("relu",)
+    dropout_rate: ShareBelowOne = 0.1
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
     remat_policy: Literal["none", "minimal", "full"] = "none"
@@ -50,7 +52,7 @@ class T5Config:
     # Ours: rows of a zero-initialised table added to the encoder's input, which tells the prompt
     # from the two responses (measured: a T5 without pretraining learns nothing without it).
     # 0 leaves the parameter tree exactly T5X's.
-    num_segments: int = 0
+    num_segments: Literal[0, 3] = 0
     kernels: bool = True
 
     def __post_init__(self):
@@ -66,11 +68,11 @@ class T5Config:
 @gin.configurable
 def t5_1_1(
     size: Literal["small", "base", "large", "xl", "xxl"],
-    dtype: str = "bfloat16",
-    dropout_rate: float = 0.1,
+    dtype: Dtype = "bfloat16",
+    dropout_rate: ShareBelowOne = 0.1,
     scan_layers: bool = True,
     remat_policy: Literal["none", "minimal", "full"] = "none",
-    vocab_size: int = 32128,
+    vocab_size: VocabularySize = 32128,
     kernels: bool = True,
 ) -> T5Config:
     """T5 1.1 by the name of its size, as the paper names its policies and preference models."""

@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from pagap_jax.array_types import AnyArray
 from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import Count, Dims
 
 BATCH_AXES = ("slice", "data")  # of the mesh; 'slice' only where there are several
 # Axes of size 1 of a mesh that is for other rules: they go wherever the mesh goes, into traces too.
@@ -66,12 +67,12 @@ def rules_of(mesh_shape: Mapping[str, int]) -> Rules:
     return logical_axis_rules(*(1 + (mark in mesh_shape) for mark in MARKS))
 
 
-@gin.configurable
+@gin.configurable(denylist=["devices"])
 def make_mesh(
-    num_partitions: int = 1,
-    num_slices: int = 1,
-    activation_partitioning_dims: int = 1,
-    parameter_partitioning_dims: int = 1,
+    num_partitions: Count = 1,
+    num_slices: Count = 1,
+    activation_partitioning_dims: Dims = 1,
+    parameter_partitioning_dims: Dims = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
     """All devices as a ('data', 'model') mesh, marked with the rules that it is for (`MARKS`).
@@ -216,16 +217,13 @@ def check_batch_size(
     num_parts: int = 1,
     parts: str = "NUM_MICROBATCHES",
 ) -> None:
-    """Raises ConfigError where a batch is none, or can't be spread evenly over the devices.
+    """Raises ConfigError where a batch can't be spread evenly over the devices.
 
     Args:
         num_parts: into which it is cut, each of them spread over all devices.
         parts: the macro that says so.
     """
     shards = num_batch_shards(mesh)
-    for name, found in (("BATCH_SIZE", batch_size), (parts, num_parts)):
-        if found < 1:
-            raise ConfigError(f"{name}: found {found}, expected 1 or more")
     if batch_size % (shards * num_parts):
         of_parts = f" of each of {parts}={num_parts}" if num_parts > 1 else ""
         raise ConfigError(

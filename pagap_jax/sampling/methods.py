@@ -1,14 +1,14 @@
 """How the next token is drawn from logits."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import jax
 import jax.numpy as jnp
 
 from pagap_jax.array_types import TokenLogits
-from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import CountOrZero, ShareAboveZero, Temperature, check_values
 
 NEVER = -1e30  # a logit that is never sampled; finite, so that no NaN comes of 0 * inf
 
@@ -53,19 +53,14 @@ class SamplingMethod:
             is off by its rounding.
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    dtype: str | None = None
+    temperature: Temperature = 1.0
+    top_k: CountOrZero = 0
+    top_p: ShareAboveZero = 1.0
+    dtype: Literal["float32", "bfloat16"] | None = None
 
     def __post_init__(self):
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1, got {self}")
-        if self.dtype not in (None, "float32", "bfloat16"):
-            raise ConfigError(
-                f"SamplingMethod.dtype: found {self.dtype!r},"
-                " expected 'bfloat16', 'float32' or None"
-            )
+        """Raises ConfigError for a value out of range."""
+        check_values(type(self), vars(self))
 
     @property
     def is_policys_own(self) -> bool:

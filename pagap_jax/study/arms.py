@@ -11,6 +11,7 @@ from typing import Any
 
 import gin
 
+from pagap_jax.ranges import Count
 from pagap_jax.study.stages import Settings
 
 SHORT_NAMES = {"LEARNING_RATE": "lr", "TRAIN_STEPS": "steps"}  # of macros in names of runs
@@ -60,9 +61,9 @@ class Scale:
         starts: checkpoints that π_sft of a size is trained from, where the gin file doesn't know.
     """
 
-    early_step: int = 800
-    late_step: int = 4000
-    blocks: tuple[int, ...] = (4, 500)
+    early_step: Count = 800
+    late_step: Count = 4000
+    blocks: tuple[Count, ...] = (4, 500)
     losses: tuple[str, ...] = ("bo2",)
     sizes: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     starts: Mapping[str, str] = dataclasses.field(default_factory=dict)

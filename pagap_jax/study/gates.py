@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pagap_jax.errors import ConfigError, GateError
+from pagap_jax.ranges import Finite
 from pagap_jax.run_directory import read_result
 from pagap_jax.study.context import Gate
 
-Bars = Mapping[str, tuple[float | None, float | None]]  # lowest and highest allowed value
+Bars = Mapping[str, tuple[Finite | None, Finite | None]]  # lowest and highest allowed value
 
 
 def _result(stage: str, field: str) -> Callable[[Path], float]:

@@ -12,6 +12,7 @@ from typing import Any
 import gin
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import Place, Seed
 from pagap_jax.study.arms import Arm, Scale, run_name
 from pagap_jax.study.experiments import EXPERIMENTS
 from pagap_jax.study.experiments.experiment import Experiment, Measurement
@@ -47,14 +48,14 @@ class Plan:
             them.
     """
 
-    study_dir: str
+    study_dir: Place
     name: str
     task: str
-    configs: str
+    configs: Place
     experiments: Sequence[str]
-    seeds: Sequence[int]
+    seeds: Sequence[Seed]
     sweeps: Mapping[str, Sequence[Settings]]
-    gin_files: Sequence[str] = ()
+    gin_files: Sequence[Place] = ()
     shared: Settings = dataclasses.field(default_factory=dict)
     data: Settings = dataclasses.field(default_factory=dict)
     sft_data: Settings = dataclasses.field(default_factory=dict)

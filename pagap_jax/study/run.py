@@ -20,6 +20,7 @@ from pagap_jax import claims
 from pagap_jax.buckets import in_bucket
 from pagap_jax.errors import ConfigError
 from pagap_jax.files import can_be_written
+from pagap_jax.ranges import WorkerCount
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, read_result
 from pagap_jax.study import report
@@ -42,7 +43,7 @@ from pagap_jax.study.gates import Bars, check_gates
 from pagap_jax.study.place import StudyPlace, here
 from pagap_jax.study.plan import Plan
 from pagap_jax.study.rows import TRAINING, write_csv
-from pagap_jax.study.stages import Stage
+from pagap_jax.study.stages import Stage, options_of_all
 from pagap_jax.study.workers import CheckJob, RunJob, Workers
 
 # What a folder may hold before the first `pagap study`: stages that ran by themselves, on pods.
@@ -58,12 +59,13 @@ def study(
     title: str,
     bars: Bars,
     notes: Sequence[str] = (),
-    workers: int = 2,
+    workers: WorkerCount = 2,
     dry_run: bool = False,
     run_job: RunJob | None = None,
     check_job: CheckJob | None = None,
     command_line: Sequence[str] = (),
     search_paths: Sequence[str] = (),
+    gin_imports: Sequence[str] = (),
 ) -> None:
     """Runs the experiments of a plan.
 
@@ -73,6 +75,7 @@ def study(
         notes: where this study differs from the paper, for the report.
         workers: jobs side by side, each on a core of its own.
         search_paths: in which the stages look up gin files, too.
+        gin_imports: modules that their gin files may import.
         dry_run: prints the stages, and which of them are finished; nothing is written.
 
     Raises:
@@ -85,7 +88,8 @@ def study(
     folder = place.here
     context = context_of(plan, title, notes, command_line)
     place.fetch()
-    with contextlib.closing(Workers(run_job, place, workers, search_paths)) as pool:
+    options = options_of_all(search_paths, gin_imports)
+    with contextlib.closing(Workers(run_job, place, workers, options)) as pool:
         if dry_run:
             print_stages(folder, stages, check_stages(pool, check_job, folder, stages))
             return

@@ -56,9 +56,10 @@ class Stage:
         return [self.job, *(f"--gin_file={file}" for file in files), *bindings]
 
 
-def search_path_options(folders: Sequence[str]) -> list[str]:
-    """The options by which a stage looks up gin files in these folders, too."""
-    return [f"--gin_search_paths={folder}" for folder in folders]
+def options_of_all(search_paths: Sequence[str], gin_imports: Sequence[str]) -> list[str]:
+    """The study's options that every stage takes: where gin files lie, what they may import."""
+    options = [f"--gin_search_paths={folder}" for folder in search_paths]
+    return [*options, *(f"--gin_imports={module}" for module in gin_imports)]
 
 
 def in_order(stages: Sequence[Stage]) -> list[Stage]:

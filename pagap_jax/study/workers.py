@@ -18,7 +18,7 @@ from pagap_jax import stopping
 from pagap_jax.errors import PagapError, RetryError, StoppedError
 from pagap_jax.run_directory import KEPT
 from pagap_jax.study.place import StudyPlace
-from pagap_jax.study.stages import Stage, in_order, search_path_options
+from pagap_jax.study.stages import Stage, in_order
 
 RunJob = Callable[[Sequence[str]], object]
 # Of a stage's command line and folder: what is wrong with its settings, and with the run there.
@@ -37,11 +37,12 @@ class Workers:
     """
 
     def __init__(
-        self, run_job: RunJob, place: StudyPlace, workers: int, search_paths: Sequence[str] = ()
+        self, run_job: RunJob, place: StudyPlace, workers: int, options: Sequence[str] = ()
     ):
+        """Starts no process yet; every stage's command line ends with `options`."""
         self.number = workers
         self._run_job = run_job
-        self._options = search_path_options(search_paths)
+        self._options = options
         self._place, self._study_dir = place, place.here
         context = multiprocessing.get_context("spawn")
         cores: Queue = context.Queue()

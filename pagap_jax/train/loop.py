@@ -10,9 +10,10 @@ import jax
 
 from pagap_jax import stopping
 from pagap_jax.checkpoints.saving import Checkpoints, TrainState
-from pagap_jax.errors import ConfigError, StoppedError
+from pagap_jax.errors import StoppedError
 from pagap_jax.processes import asked_to_stop, is_first
 from pagap_jax.progress import TrainingProgress
+from pagap_jax.ranges import Count, CountOrZero
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
 from pagap_jax.train.metrics import MetricsLog
@@ -69,22 +70,17 @@ class TrainLoop:
             the one before the last. Later ones are made again. None: from the last one.
     """
 
-    train_steps: int
-    checkpoint_period: int = 0
-    checkpoint_steps: tuple[int, ...] = ()
-    max_to_keep: int | None = None
-    save_period: int = 0
+    train_steps: Count
+    checkpoint_period: CountOrZero = 0
+    checkpoint_steps: tuple[Count, ...] = ()
+    max_to_keep: Count | None = None
+    save_period: CountOrZero = 0
     keep_optimizer_states: bool = True
-    metrics_period: int = 20
+    metrics_period: Count = 20
     metrics: tuple[Destination, ...] = ("jsonl",)
     restore_step: int | Literal["previous"] | None = None
 
     def __post_init__(self):
-        for name in ("train_steps", "metrics_period"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"TrainLoop.{name}: found {getattr(self, name)}, expected 1 or more"
-                )
         check_installed(self.metrics)
 
     def run(

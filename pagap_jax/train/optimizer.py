@@ -10,11 +10,11 @@ import gin
 import numpy as np
 import optax
 
-from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import Count, CountOrZero, Positive, Share, ShareBelowOne
 
 
 @gin.configurable
-def adafactor(decay_rate: float = 0.8, min_dim_size_to_factor: int = 128):
+def adafactor(decay_rate: Share = 0.8, min_dim_size_to_factor: Count = 128):
     """optax's Adafactor with T5X's settings: scaled by parameter norm, updates clipped at 1."""
     return optax.adafactor(
         learning_rate=None,
@@ -26,7 +26,7 @@ def adafactor(decay_rate: float = 0.8, min_dim_size_to_factor: int = 128):
 
 
 @gin.configurable
-def adam(b1: float = 0.9, b2: float = 0.99):
+def adam(b1: ShareBelowOne = 0.9, b2: ShareBelowOne = 0.99):
     """Adam, for tiny models: Adafactor's factored moments gain nothing there (our choice)."""
     return optax.chain(optax.scale_by_adam(b1=b1, b2=b2), optax.scale(-1.0))
 
@@ -42,14 +42,10 @@ class LearningRate:
         final_fraction: of the peak, where the cosine ends.
     """
 
-    peak: float
-    warmup_steps: int = 0
-    decay_steps: int = 0
-    final_fraction: float = 0.0
-
-    def __post_init__(self):
-        if not self.peak > 0:
-            raise ConfigError(f"LEARNING_RATE: found {self.peak}, expected a number above 0")
+    peak: Positive
+    warmup_steps: CountOrZero = 0
+    decay_steps: CountOrZero = 0
+    final_fraction: Share = 0.0
 
     def at(self, step: int) -> np.float32:
         """The rate of the update that makes step `step + 1`."""

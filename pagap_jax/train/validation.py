@@ -12,6 +12,7 @@ from etils import epath
 from pagap_jax.errors import ConfigError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
+from pagap_jax.ranges import Count, CountOrZero
 
 Row = dict[str, float]
 
@@ -28,16 +29,16 @@ class Plateau:
             is what is used. None trains to the end and uses the last one.
     """
 
-    period: int = 0
-    pairs: int | None = None
-    patience: int | None = None
+    period: CountOrZero = 0
+    pairs: Count | None = None
+    patience: Count | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError where patience has nothing to count."""
-        if self.patience is not None and (self.period < 1 or self.patience < 1):
+        if self.patience is not None and not self.period:
             raise ConfigError(
                 f"PATIENCE: found {self.patience} with VALIDATION_PERIOD {self.period}, expected"
-                " 1 or more of both, or None"
+                " None, or a period of 1 or more"
             )
 
 

@@ -1,5 +1,7 @@
 """What a configuration gets wrong: each refusal's message, before the job starts."""
 
+import sys
+
 import pytest
 
 from pagap_jax import configuration
@@ -114,6 +116,11 @@ def test_what_the_command_line_gets_wrong_is_refused(options, message):
         ("toy_job.model_dir =", "toy.gin:10: not gin (Unable to parse value): toy_job.model_dir ="),
         ("toy_job.steps = 5 6", "toy.gin:10: can't read the value 5 6 of toy_job.steps"),
         ("import pagap_jax.nowhere", "toy.gin:10: can't import pagap_jax.nowhere: No module"),
+        (
+            "import antigravity",
+            "toy.gin:10: found an import of antigravity, expected a module of pag",
+        ),
+        ("toy_job.rates = " + "[" * 2000 + "]" * 2000, "toy.gin: found brackets over 100 deep"),
         ("toy_job.loss_fn = @toy_los", "toy.gin:10: no configurable named 'toy_los'; did you mean"),
         ("toy_job.loss_fn = 3", "toy.gin:10: toy_job.loss_fn is the int 3, expected Callable"),
         ("toy_job.lengths = {'a': 'b'}", "toy.gin:10: toy_job.lengths is the dict {'a': 'b'}, "),
@@ -123,6 +130,24 @@ def test_what_the_command_line_gets_wrong_is_refused(options, message):
 )
 def test_what_a_file_gets_wrong_is_refused_with_its_line(line, message):
     assert refusal(DIR, text=f"{BASE}{line}\n").startswith(message)
+
+
+def test_a_module_that_the_command_line_allows(tmp_path, monkeypatch):
+    (tmp_path / "my_settings.py").write_text("IMPORTED = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = f"{BASE}import my_settings\n"
+    assert refusal(DIR, text=text).endswith("on the command line, --gin_imports=my_settings")
+    assert "my_settings" not in sys.modules
+    run(DIR, "--gin_imports=my_settings", text=text)
+    CALLS.clear()
+    assert refusal(DIR, "--gin_imports=no_such").startswith("--gin_imports=no_such: can't import")
+
+
+def test_a_home_folder(monkeypatch):
+    """A shell leaves ~ as it is behind '='."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert run("--gin.MODEL_DIR=~/runs")["model_dir"] == "/home/somebody/runs"
+    assert run(DIR, "--gin.ToySource.name='~/x'")["source"].name == "~/x"
 
 
 def test_all_that_is_missing_is_named_at_once():

@@ -112,13 +112,16 @@ def test_a_gin_file_is_named_with_its_line(study, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("TRAIN_STEPS", -5, "TrainLoop.train_steps: found -5, expected 1 or more"),
-        ("BATCH_SIZE", 0, "BATCH_SIZE: found 0, expected 1 or more"),
-        ("LEARNING_RATE", -1.0, "LEARNING_RATE: found -1.0, expected a number above 0"),
+        ("TRAIN_STEPS", -5, "TRAIN_STEPS is the int -5, but TrainLoop.train_steps ("),
+        ("BATCH_SIZE", 0, "takes an integer from 1 to 2,147,483,647"),
+        ("LEARNING_RATE", -1.0, "takes a number above 0, up to 3.4e+38"),
+        ("SEED", -1, "SEED is the int -1, but sft.seed ("),
+        ("SEED", 2**64 - 1, "takes an integer from 0 to 2^32-1"),
     ],
 )
 def test_a_number_that_makes_no_sense(name, value, message, study, tmp_path):
     assert message in refused(sft_argv(tmp_path / "run", study, **{name: value}))
+    assert not (tmp_path / "run").exists()
     accepted(sft_argv(tmp_path / "run", study))  # the folder isn't lost
 
 
@@ -136,7 +139,7 @@ def test_parents_of_the_wrong_kind(study, tmp_path):
     assert "proxy: found a run of `preference_model`, expected a policy, of sft or align" in said
     said = refused(align("online", JUDGE_DIR=str(study.seed / "sft")))
     assert "sft: found a run of `sft`, expected a preference model, of preference_model" in said
-    assert "BETA: found -1.0, expected 0 or more" in refused(align("offline", BETA=-1.0))
+    assert "takes a number from 0 to 3.4e+38" in refused(align("offline", BETA=-1.0))
 
 
 def test_a_checkpoint_of_another_size(study, tmp_path):
@@ -184,7 +187,7 @@ def test_pairs_that_are_not_there(study, tmp_path):
 
 def test_batches_that_cannot_be(study, tmp_path):
     said = refused(sft_argv(tmp_path / "b", study, BATCH_SIZE=128))
-    assert "found 120 examples, expected at least one batch of 128" in said
+    assert "BATCH_SIZE: found 128, expected 120 at most: as many pairs as the split" in said
     said = refused(sft_argv(tmp_path / "c", study, NUM_PARTITIONS=3))
     assert "num_partitions=3 doesn't divide the 1 devices" in said
 

@@ -71,7 +71,7 @@ def test_a_checkpoint_of_another_program(tmp_path, capsys):
         (["RUN", "--n=0"], "--n: found 0, expected 1 or more"),
         (["RUN", "--judge=X", "--n=1"], "--judge compares responses: expected --beside"),
         (["RUN", "--beside=RUN"], "--beside: found RUN again"),
-        (["RUN", "--temperature=-1"], "--temperature: needs temperature >= 0"),
+        (["RUN", "--temperature=-1"], "SamplingMethod.temperature: found -1.0, expected 0, or"),
         (["RUN", "--prompts=nowhere.txt"], "nowhere.txt: found No such file or directory"),
         (["/nowhere"], "no checkpoint at /nowhere: expected a run's folder"),
         ([T5X], "so vocabulary, prompt_length, response_length can't be known"),

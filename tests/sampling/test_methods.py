@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.ranges import check_values
 from pagap_jax.sampling.methods import NEVER, SamplingMethod, first_maximum
 from tests.reference.sampling import truncated_distribution
 
@@ -62,8 +63,10 @@ def test_temperature_zero_is_greedy(logits):
 
 
 def test_unknown_types_are_refused():
-    with pytest.raises(ConfigError, match="found 'bf16', expected 'bfloat16'"):
-        SamplingMethod(dtype="bf16")
+    with pytest.raises(
+        ConfigError, match="SamplingMethod.dtype: found 'bf16', expected .*'bfloat16'"
+    ):
+        check_values(SamplingMethod, {"dtype": "bf16"})
 
 
 def test_draws_are_jax_s(logits):
@@ -84,5 +87,7 @@ def test_first_maximum():
     "setting", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
 )
 def test_impossible_settings_are_refused(setting):
-    with pytest.raises(ValueError, match="needs temperature >= 0"):
-        SamplingMethod(**setting)
+    with pytest.raises(
+        ConfigError, match=f"SamplingMethod.{next(iter(setting))}: found .*, expected"
+    ):
+        check_values(SamplingMethod, setting)

@@ -58,10 +58,9 @@ def test_what_will_be_made_again_is_forgotten(tmp_path):
     assert len(curve._file.read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("values", [(0, None, 2), (2, None, 0)])
-def test_a_patience_that_makes_no_sense(values):
-    with pytest.raises(ConfigError, match="PATIENCE: found . with VALIDATION_PERIOD"):
-        Plateau(*values)
+def test_a_patience_that_makes_no_sense():
+    with pytest.raises(ConfigError, match="PATIENCE: found 2 with VALIDATION_PERIOD 0"):
+        Plateau(0, None, 2)
 
 
 def train(folder, patience):

@@ -20,8 +20,9 @@ from pagap_jax.buckets import in_bucket, local_copy, matching
 from pagap_jax.data.sources.json_rows import array_rows, as_object, is_a_line, lines
 from pagap_jax.data.sources.rows import MAX_ROW, BadRowError, Row
 from pagap_jax.errors import DataError
+from pagap_jax.ranges import Place
 
-Paths: TypeAlias = str | os.PathLike | Sequence[str | os.PathLike]
+Paths: TypeAlias = Place | os.PathLike | Sequence[Place | os.PathLike]
 
 _BUFFER = 2**20  # bytes
 _GZIP, _ZSTD, _PARQUET, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"PK\x03\x04"
