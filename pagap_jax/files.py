@@ -11,13 +11,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from etils import epath
 
 from pagap_jax.buckets import in_bucket, told
 from pagap_jax.errors import ConfigError, DataError, NoRoomError
+
+if TYPE_CHECKING:  # `pagap --help` does without it
+    import numpy as np
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LINES_EVERY = 60.0  # seconds: a bucket takes one write a second of an object, and each costs
@@ -70,12 +72,14 @@ def read_json(path: epath.PathLike) -> Any:
         ) from error
 
 
-def read_arrays(path: epath.PathLike) -> dict[str, np.ndarray]:
+def read_arrays(path: epath.PathLike) -> "dict[str, np.ndarray]":
     """The arrays of an .npz file, by their names; its own checksums tell what is damaged.
 
     Raises:
         DataError: it can't be read; names it.
     """
+    import numpy as np
+
     try:
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
             return dict(arrays)

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagap_jax"
 ROOMS = (
     "array_types errors ranges arguments stopping streams intervals accelerators buckets claims "
     "files roll_call peers processes compilation records progress extension lineage "
-    "run_directory run_warnings data model losses sampling policies preference_models checkpoints train align "
-    "mapping evaluation jobs study configuration library aot main"
+    "run_directory run_warnings data model losses sampling policies preference_models checkpoints "
+    "train align mapping evaluation jobs study configuration library aot main"
 ).split()
 # What the study may not load, itself or through a module of ours: it reads rows only.
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "seqio"}

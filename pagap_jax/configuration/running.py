@@ -67,6 +67,7 @@ def check_job(argv: Sequence[str], folder: str) -> tuple[str, str]:
     command = parse_command_line(argv)
     given = (command.gin_files, command.gin_bindings, command.search_paths)
     try:
+        import_modules(command.gin_imports)
         identity = parse(load_job(command.job), *given).identity()
     except ConfigError as error:
         return str(error), ""

@@ -78,7 +78,7 @@ class TrainLoop:
     keep_optimizer_states: bool = True
     metrics_period: Count = 20
     metrics: tuple[Destination, ...] = ("jsonl",)
-    restore_step: int | Literal["previous"] | None = None
+    restore_step: CountOrZero | Literal["previous"] | None = None
 
     def __post_init__(self):
         check_installed(self.metrics)

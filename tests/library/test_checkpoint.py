@@ -113,8 +113,8 @@ def test_an_exported_policy_has_all_that_transformers_need(study, tmp_path, caps
     """Names and meanings as transformers document them for T5Tokenizer and GenerationConfig."""
     files, printed = exported(tmp_path, capsys, study / toy.ONLINE)
     assert {*files} == {
-        "config.json", "generation_config.json", "model.safetensors", "spiece.model",
-        "tokenizer_config.json",
+        "config.json", "digests.json", "generation_config.json", "model.safetensors",
+        "spiece.model", "tokenizer_config.json",
     }  # fmt: skip
     assert files["spiece.model"].read_bytes() == TICKETS_MODEL.read_bytes()
     assert files["tokenizer_config.json"] == {
