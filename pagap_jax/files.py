@@ -1,11 +1,21 @@
 """Where files are, and how they come to be whole or not at all."""
 
+import contextlib
 import importlib.resources
 import os
+import stat
 from pathlib import Path
 
 from etils import epath
 
+from pagap_jax.errors import ConfigError
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 PACKAGED = "package:"  # prefix of what ships with this package
 
 
@@ -16,6 +26,28 @@ def located(path: epath.PathLike) -> epath.Path:
         assets = importlib.resources.files("pagap_jax") / "assets"
         return epath.Path(str(assets / text.removeprefix(PACKAGED)))
     return epath.Path(path)
+
+
+def refuse_special(path: epath.PathLike) -> None:
+    """Refuses a FIFO, a device or a socket: at the path, or directly in the folder there.
+
+    To read one would wait for ever, or not end.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if "://" in os.fspath(path):
+        return
+    found = Path(path)
+    try:
+        places = [found, *(found.iterdir() if found.is_dir() else ())]
+    except OSError:  # who reads it says so
+        return
+    for place in places:
+        with contextlib.suppress(OSError):
+            mode = place.stat().st_mode
+            if kind := next((name for is_one, name in _SPECIAL if is_one(mode)), ""):
+                raise ConfigError(f"{place}: found {kind}, expected a file or a folder")
 
 
 def write_atomically(path: epath.PathLike, content: bytes) -> None:

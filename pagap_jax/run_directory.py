@@ -24,7 +24,7 @@ from pagap_jax.extension import (
     history_with,
     values_by_name,
 )
-from pagap_jax.files import write_atomically
+from pagap_jax.files import refuse_special, write_atomically
 from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of
 from pagap_jax.processes import check_same, first_alone, is_first
 
@@ -96,6 +96,7 @@ class RunDirectory:
         return self
 
     def _enter(self) -> None:
+        refuse_special(self.path)
         if self._differences() == [] and self.result() is not None:
             print(f"{self.job}: was finished before, {self.path}", flush=True)
             return  # only to be read

@@ -22,8 +22,8 @@ INJECTED = ("config_text", "run_job", "command_line", "search_paths", "gin_impor
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
 # On which devices a run is computed, not what: one that was preempted goes on on another slice.
 DEVICES = "make_mesh"
-# Where a run's metrics are shown: it may be changed while the run goes on.
-DISPLAY = ("TrainLoop.metrics",)
+# Where a run's metrics are shown, and what is refused: neither changes what comes out.
+DISPLAY = ("TrainLoop.metrics", "prepare.max_line_bytes")
 
 
 class Configuration:

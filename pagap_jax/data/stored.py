@@ -17,7 +17,7 @@ import numpy as np
 from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.vocabulary import PAD_ID, describe_vocabulary
 from pagap_jax.errors import DataError
-from pagap_jax.files import write_atomically
+from pagap_jax.files import refuse_special, write_atomically
 
 DATASET_NAME = "token_pairs"
 ROWS_FILE = "rows.npz"  # of every row, read or not: lengths, scalars, which prompt
@@ -209,9 +209,7 @@ def _tfds_features() -> Any:
 
 
 def _write_tfds(
-    directory: pathlib.Path,
-    splits: Mapping[str, Pieces],
-    vocabulary: Any,
+    directory: pathlib.Path, splits: Mapping[str, Pieces], vocabulary: Any
 ) -> dict[str, np.ndarray]:
     """Writes all; what is known of rows without reading them, by `rows_key`."""
     import tensorflow_datasets as tfds
@@ -278,6 +276,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
         DataError: no complete data set of this schema there, or a file of it is gone or cut.
     """
     directory = _local(directory)
+    refuse_special(directory)
     path = directory / METADATA_FILE
     if not path.is_file():
         raise DataError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gin
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import refuse_special
 from pagap_jax.ranges import ExtraIds, Place
 
 if TYPE_CHECKING:  # seqio brings TensorFlow, which takes seconds to import
@@ -124,6 +125,7 @@ def sentencepiece_vocabulary(
     from pagap_jax.data.quiet_seqio import seqio  # isort: skip
     import tensorflow as tf
 
+    refuse_special(path)
     if not tf.io.gfile.exists(path):
         raise ConfigError(f"sentencepiece model {path}: no such file")
     vocabulary = seqio.SentencePieceVocabulary(str(path), extra_ids=extra_ids)

@@ -25,14 +25,14 @@ from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.sources.files import Paths
 from pagap_jax.data.sources.reader import Source, SourceFiles
 from pagap_jax.data.sources.registry import SOURCES
-from pagap_jax.data.sources.rows import SourceReport
+from pagap_jax.data.sources.rows import MAX_ROW, SourceReport
 from pagap_jax.data.stored import is_complete, write_token_pairs
 from pagap_jax.data.vocabulary import sampleable_size
 from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
-from pagap_jax.ranges import Count, CountOrZero, Length, Place, Seed, Share, Vocabulary
+from pagap_jax.ranges import Count, CountOrZero, Length, LineLimit, Place, Seed, Share, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
 
@@ -53,6 +53,7 @@ def prepare(
     sources: Mapping[str, Callable[[], Source]] = SOURCES,
     validation_share: Share = 0.05,
     max_bad_examples: CountOrZero = 0,
+    max_line_bytes: LineLimit = MAX_ROW,
     config_text: str = "",
 ) -> dict[str, Any]:
     """Writes the data set and returns its report; returns that of a finished one at once.
@@ -70,6 +71,7 @@ def prepare(
         sources: what reads them.
         validation_share: of the prompts of data without splits, split off with all of their pairs.
         max_bad_examples: so many bad rows of each source are skipped and counted.
+        max_line_bytes: of a line, or a row of another format; a longer one is refused.
         config_text: the whole configuration, places left out.
 
     Raises:
@@ -86,7 +88,8 @@ def prepare(
         wanted = {"train": num_train, "validation": num_validation}
         num_tickets = _num_tickets(wanted, is_asked_for=mixture_or_task_name == tasks.TICKETS)
         packers = {split: _packer(task_feature_lengths, vocabulary) for split in wanted}
-        settings = (task_feature_lengths["inputs"], validation_share, max_bad_examples)
+        lengths = task_feature_lengths["inputs"], task_feature_lengths["targets"]
+        settings = (lengths, validation_share, max_bad_examples, max_line_bytes)
         tasks.register_tasks(vocabulary, num_tickets, files, *settings)
         provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
         start = time.monotonic()
