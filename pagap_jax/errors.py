@@ -1,10 +1,20 @@
 """Errors that end a job with one clear message, and the exit code that says what to do next."""
 
+LONGEST_MESSAGE = 4000  # characters
+
 
 class PagapError(Exception):
     """Base of every error that is shown to the user as one message, without a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message, its middle cut out where it quotes a whole file: both ends say most."""
+        text = super().__str__()
+        if len(text) <= LONGEST_MESSAGE:
+            return text
+        half = LONGEST_MESSAGE // 2
+        return f"{text[:half]} [...] {text[-half:]}"
 
 
 class ConfigError(PagapError):

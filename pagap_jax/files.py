@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import os
 import shutil
+import stat
 import time
 import zipfile
 import zlib
@@ -23,6 +24,12 @@ if TYPE_CHECKING:  # `pagap --help` does without it
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LINES_EVERY = 60.0  # seconds: a bucket takes one write a second of an object, and each costs
+_SPECIAL = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 PACKAGED = "package:"  # prefix of what ships with this package
 
 
@@ -33,6 +40,28 @@ def located(path: epath.PathLike) -> epath.Path:
         assets = importlib.resources.files("pagap_jax") / "assets"
         return epath.Path(str(assets / text.removeprefix(PACKAGED)))
     return epath.Path(path)
+
+
+def refuse_special(path: epath.PathLike) -> None:
+    """Refuses a FIFO, a device or a socket: at the path, or directly in the folder there.
+
+    To read one would wait for ever, or not end.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if "://" in os.fspath(path):
+        return
+    found = Path(path)
+    try:
+        places = [found, *(found.iterdir() if found.is_dir() else ())]
+    except OSError:  # who reads it says so
+        return
+    for place in places:
+        with contextlib.suppress(OSError):
+            mode = place.stat().st_mode
+            if kind := next((name for is_one, name in _SPECIAL if is_one(mode)), ""):
+                raise ConfigError(f"{place}: found {kind}, expected a file or a folder")
 
 
 def write_atomically(path: epath.PathLike, content: bytes) -> None:

@@ -11,7 +11,7 @@ from etils import epath
 from pagap_jax.buckets import checksums, in_bucket, told
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import fingerprint_at
-from pagap_jax.files import located, read_json
+from pagap_jax.files import located, read_json, refuse_special
 
 RUN_FILE = "run.json"
 SAMPLED_FILES, SAMPLED_BYTES = 16, 4096  # of an artefact that no run of ours made
@@ -57,8 +57,10 @@ def require_job(path: epath.PathLike, role: str, *jobs: str) -> None:
 def run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None:
     """The run of ours that an artefact is, or is a part of: its folder and its run.json."""
     folder = epath.Path(path)
+    refuse_special(folder)
     with told(path, at_start=True):
         for candidate in (folder, *list(folder.parents)[:2]):
+            refuse_special(candidate / RUN_FILE)
             if (candidate / RUN_FILE).exists():
                 return candidate, dict(read_json(candidate / RUN_FILE))
     return None

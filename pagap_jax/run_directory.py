@@ -24,7 +24,7 @@ from pagap_jax.extension import (
     history_with,
     values_by_name,
 )
-from pagap_jax.files import can_be_written, read_json, write_atomically
+from pagap_jax.files import can_be_written, read_json, refuse_special, write_atomically
 from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of
 from pagap_jax.processes import check_same, first_alone, is_first
 
@@ -100,6 +100,7 @@ class RunDirectory:
             self._look_and_claim()
 
     def _look_and_claim(self) -> None:
+        refuse_special(self.path)
         if self._differences() == [] and self.result() is not None:
             print(f"{self.job}: was finished before, {self.path}", flush=True)
             return  # only to be read

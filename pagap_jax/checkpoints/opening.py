@@ -21,7 +21,7 @@ from pagap_jax.checkpoints.stored import StoredCheckpoint
 from pagap_jax.checkpoints.t5x import find_t5x, open_t5x
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import CHECKPOINTS
-from pagap_jax.files import PACKAGED, located
+from pagap_jax.files import PACKAGED, located, refuse_special
 from pagap_jax.lineage import RUN_FILE
 from pagap_jax.model.config import T5Config
 from pagap_jax.ranges import Activation, Dtype, Place, ShareBelowOne
@@ -59,7 +59,12 @@ def checkpoint_folder(path: str) -> epath.Path:
         ConfigError: the run isn't finished, or has no checkpoint.
     """
     folder = absolute(located(path))
-    return _last_step(path, folder) if (folder / CHECKPOINTS).is_dir() else folder
+    refuse_special(folder)
+    if (folder / CHECKPOINTS).is_dir():
+        folder = _last_step(path, folder)
+        refuse_special(folder)
+    refuse_special(folder / PARAMS)
+    return folder
 
 
 def check_params(path: str) -> None:

@@ -9,7 +9,7 @@ from pagap_jax.checkpoints.architecture import EMBEDDING
 from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.data.vocabulary import num_extra_ids, sentencepiece_vocabulary
 from pagap_jax.errors import ConfigError
-from pagap_jax.files import located
+from pagap_jax.files import located, refuse_special
 from pagap_jax.ranges import Place
 
 MODEL_FILE = "spiece.model"  # as Hugging Face's tokenizers of T5 and mT5 are saved
@@ -32,6 +32,7 @@ def vocabulary_of(
     Raises:
         ConfigError: the number of embeddings isn't known, or the file is no sentencepiece model.
     """
+    refuse_special(located(checkpoint_path))
     beside = located(checkpoint_path) / MODEL_FILE
     path = vocabulary_path or (str(beside) if beside.exists() else None)
     if path is not None:

@@ -24,8 +24,9 @@ INJECTED = (
 PLACES = ("_DIR", "_DIRS", "_PATH", "_PATHS")
 # On which devices a run is computed, not what: one that was preempted goes on on another slice.
 DEVICES = "make_mesh"
-# Where a run's metrics are shown, and from which step it goes on: no part of what it computes.
-DISPLAY = ("TrainLoop.metrics", "TrainLoop.restore_step")
+# Where a run's metrics are shown, from which step it goes on, what is refused: none of it changes
+# what comes out.
+DISPLAY = ("TrainLoop.metrics", "TrainLoop.restore_step", "prepare.max_line_bytes")
 
 
 class Configuration:

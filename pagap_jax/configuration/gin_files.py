@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import refuse_special
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMMENT = re.compile(r"#.*")
@@ -32,6 +33,7 @@ def find_gin_file(name: str, search_paths: Sequence[str], wanted_by: str) -> Pat
     packaged = packaged_directory()
     roots = [Path(), *map(Path, search_paths), packaged, packaged.parent]
     for root in roots:
+        refuse_special(root / name)
         if (root / name).is_file():
             return root / name
     searched = ", ".join(str(root.absolute()) for root in roots[: len(search_paths) + 2])
@@ -66,7 +68,7 @@ def _macros_used(packaged: Path) -> frozenset[str]:
 
 
 def _macros_in(files: Iterable[Path]) -> frozenset[str]:
-    texts = (file.read_text("utf-8", errors="ignore") for file in files)
+    texts = (file.read_text("utf-8", errors="ignore") for file in files if file.is_file())
     return frozenset(name for text in texts for name in _USED.findall(_COMMENT.sub("", text)))
 
 

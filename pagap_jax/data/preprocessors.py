@@ -22,6 +22,8 @@ IDENTICAL_TRUNCATED = "identical after truncation"
 IDENTICAL_IDS = "identical in the vocabulary, not in the text"
 SPECIAL_INSIDE = "special ids inside a text"
 
+LONG_TEXT = 2**16  # characters: shorter ones are left as they are
+_CHARACTERS_A_TOKEN = 64
 _BINS = 40
 
 
@@ -33,6 +35,17 @@ def truncate_prompt(ids: np.ndarray, length: int) -> np.ndarray:
 def truncate_response(ids: np.ndarray, length: int) -> np.ndarray:
     """Keeps the beginning of a response; a truncated one has no end token, for it doesn't end."""
     return ids[:length]
+
+
+def shortened(text: str, length: int, from_end: bool = False) -> str:
+    """A text without what truncation to `length` tokens takes away anyhow, if it's a very long one.
+
+    Tokenising takes hundreds of bytes a character. No vocabulary has pieces of so many characters.
+    """
+    room = _CHARACTERS_A_TOKEN * length
+    if len(text) <= max(LONG_TEXT, room):
+        return text
+    return text[-room:] if from_end else text[:room]
 
 
 class Example(NamedTuple):

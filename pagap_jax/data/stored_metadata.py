@@ -10,6 +10,7 @@ from etils import epath
 
 from pagap_jax.buckets import checksum, in_bucket, local_copy
 from pagap_jax.errors import DataError
+from pagap_jax.files import refuse_special
 
 METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
 SCHEMA_VERSION = 4
@@ -36,6 +37,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     Raises:
         DataError: no complete data set of this schema there, or a file of it is damaged.
     """
+    refuse_special(directory)
     path = epath.Path(directory) / METADATA_FILE
     if not path.is_file():
         raise DataError(

@@ -5,11 +5,10 @@ the labels `choice` and, where it's known, `true_choice`. A user's own task that
 works as well. Imports seqio, which takes seconds: import this module only where data are made.
 """
 
-import dataclasses
 import difflib
 import functools
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -17,26 +16,24 @@ import numpy as np
 from pagap_jax.data.quiet_seqio import seqio  # isort: skip  # before TensorFlow, which it quiets
 import tensorflow as tf
 
+from pagap_jax.data.file_task import LABEL_FEATURES, SPLITS, FileDataSource, dataset_of
 from pagap_jax.data.preprocessors import Example
-from pagap_jax.data.sources.reader import SourceFiles, divide, read_source
+from pagap_jax.data.sources.reader import SourceFiles
 from pagap_jax.data.sources.registry import SOURCES
-from pagap_jax.data.sources.rows import SourceReport
-from pagap_jax.data.special_text import SPELLED_OUT, SpecialText
+from pagap_jax.data.sources.rows import MAX_ROW, SourceReport
 from pagap_jax.data.tickets import ticket_pairs
 from pagap_jax.data.vocabulary import PAD_ID
-from pagap_jax.errors import ConfigError, DataError
-from pagap_jax.records import CHOICE_UNKNOWN, PreferencePair
+from pagap_jax.errors import ConfigError
+from pagap_jax.records import CHOICE_UNKNOWN
 
 TICKETS = "tickets"
 POOLED = "pooled"
 
-SPLITS = ("train", "validation")
 TOKEN_FEATURES = ("inputs", "response_a", "response_b")
-LABEL_FEATURES = ("choice", "true_choice")
 _TEXTS = ("response_a_pretokenized", "response_b_pretokenized")
 
 PAIRS_BETWEEN_SPLITS = 2**32  # of the built-in task
-_EXAMPLES_AT_ONCE = 256
+_EXAMPLES_AT_ONCE, _CHARACTERS_AT_ONCE = 256, 2**23
 
 Provider: TypeAlias = seqio.Task | seqio.Mixture
 
@@ -57,78 +54,17 @@ class TicketsDataSource(seqio.FunctionDataSource):
     ) -> tf.data.Dataset:
         del shuffle_files
         first = SPLITS.index(split) * PAIRS_BETWEEN_SPLITS
-        return _dataset(ticket_pairs(self._num_pairs[split], seed or 0, first))
-
-
-class FileDataSource(seqio.FunctionDataSource):
-    """Files of comparisons, read once for both splits; `report` tells of the reading."""
-
-    def __init__(
-        self,
-        name: str,
-        files: SourceFiles,
-        vocabulary: seqio.Vocabulary,
-        prompt_length: int,
-        validation_share: float,
-        max_bad_examples: int,
-    ):
-        """Takes what `register_tasks` takes, of one source."""
-        self.name = name
-        self._files, self._vocabulary, self._prompt_length = files, vocabulary, prompt_length
-        self._validation_share, self._max_bad_examples = validation_share, max_bad_examples
-        self.report = SourceReport()
-        super().__init__(dataset_fn=self._pairs_of_split, splits=SPLITS)
-
-    @functools.cached_property
-    def pairs(self) -> dict[str, list[PreferencePair]]:
-        """The pairs of each split."""
-        fits = functools.lru_cache(2**16)(self._fits)
-        source, paths = self._files.make(), self._files.paths
-        found = read_source(source, paths, self._max_bad_examples, fits)
-        self.report = found.report
-        found.pairs = [self._spelled_out(pair) for pair in found.pairs]
-        return divide(found, self._validation_share)
-
-    def _fits(self, prompt: str) -> bool:
-        """Whether a prompt and its end token are within the limit of tokens."""
-        if len(prompt.encode()) + 2 <= self._prompt_length:  # no id stands for less than a byte
-            return True
-        return len(self._vocabulary.encode(prompt)) + 1 <= self._prompt_length
-
-    @functools.cached_property
-    def _special_text(self) -> SpecialText:
-        return SpecialText(self._vocabulary)
-
-    def _spelled_out(self, pair: PreferencePair) -> PreferencePair:
-        texts = (pair.prompt, pair.response_a, pair.response_b)
-        plain = [self._special_text.spelled_out(text) for text in texts]
-        if plain == [*texts]:
-            return pair
-        self.report.noted[SPELLED_OUT] += 1
-        prompt, a, b = plain
-        return dataclasses.replace(pair, prompt=prompt, response_a=a, response_b=b)
-
-    def _pairs_of_split(
-        self, split: str, shuffle_files: bool = False, seed: int | None = None
-    ) -> tf.data.Dataset:
-        del shuffle_files, seed  # the order of batches is the business of data/batches.py
-        if not self.pairs[split]:
-            found = {pair.prompt for pairs in self.pairs.values() for pair in pairs}
-            raise DataError(
-                f"split {split!r}: found none of the {len(found)} different prompts in it "
-                f"(prepare.validation_share = {self._validation_share}; pairs of one prompt stay "
-                "together), expected at least one"
-            )
-        return _dataset(self.pairs[split])
+        return dataset_of(ticket_pairs(self._num_pairs[split], seed or 0, first))
 
 
 def register_tasks(
     vocabulary: seqio.Vocabulary,
     num_ticket_pairs: Mapping[str, int],
     files: Mapping[str, SourceFiles],
-    prompt_length: int,
+    lengths: tuple[int, int],
     validation_share: float = 0.05,
     max_bad_examples: int = 0,
+    max_line_bytes: int = MAX_ROW,
 ) -> None:
     """Registers the built-in tasks, in place of those of an earlier call.
 
@@ -139,14 +75,15 @@ def register_tasks(
         vocabulary: for prompts and responses alike.
         num_ticket_pairs: to be made of each split.
         files: of each source by its name.
-        prompt_length: in tokens; of a post that is longer the end is cut.
+        lengths: of prompts and responses in tokens; of a post that is longer the end is cut.
         validation_share: of the prompts of data without splits, chosen by a hash of their text.
         max_bad_examples: so many bad rows of each source are skipped.
+        max_line_bytes: a file with a longer line is refused.
     """
     remove_tasks(files)
     _register(TICKETS, TicketsDataSource(num_ticket_pairs), vocabulary)
     for name, paths in files.items():
-        settings = (vocabulary, prompt_length, validation_share, max_bad_examples)
+        settings = (vocabulary, lengths, validation_share, max_bad_examples, max_line_bytes)
         _register(name, FileDataSource(name, paths, *settings), vocabulary)
     if files:
         every_pair = functools.partial(
@@ -177,7 +114,7 @@ def find_task(name: str, module: str | None, vocabulary: seqio.Vocabulary) -> Pr
     if module:
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"MIXTURE_OR_TASK_MODULE: found {module!r} ({error}), expected a module that can "
                 "be imported: install it, or put its folder into PYTHONPATH"
@@ -232,7 +169,7 @@ def read_split(provider: Provider, split: str, seed: int) -> Iterator[Example]:
     dataset = dataset.map(lambda example: {name: example[name] for name in names})
     # TensorFlow takes half a millisecond to hand over an example, and as long to hand over many.
     # Ragged: padded to the longest of them, one text of a million letters would take gigabytes.
-    for batch in dataset.ragged_batch(_EXAMPLES_AT_ONCE).as_numpy_iterator():
+    for batch in dataset.ragged_batch(_examples_at_once(provider)).as_numpy_iterator():
         tokens = [_rows(batch[name]) for name in TOKEN_FEATURES]
         choices = batch["choice"].tolist()
         true_choices = batch.get("true_choice", np.full(len(choices), CHOICE_UNKNOWN)).tolist()
@@ -241,6 +178,12 @@ def read_split(provider: Provider, split: str, seed: int) -> Iterator[Example]:
             differ = batch[_TEXTS[0]] != batch[_TEXTS[1]]
         columns = zip(*tokens, choices, true_choices, differ.tolist(), strict=True)
         yield from (Example(*row) for row in columns)
+
+
+def _examples_at_once(provider: Provider) -> int:
+    """Fewer where texts are long."""
+    longest = max((source.longest for source in _files_of(provider)), default=1)
+    return min(max(_CHARACTERS_AT_ONCE // max(longest, 1), 1), _EXAMPLES_AT_ONCE)
 
 
 def _rows(column: np.ndarray) -> list[np.ndarray]:
@@ -253,10 +196,14 @@ def _rows(column: np.ndarray) -> list[np.ndarray]:
 
 def read_files(provider: Provider) -> dict[str, tuple[SourceReport, int]]:
     """Report and number of pairs of each source of files that a task or mixture has."""
-    tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
-    files = [task.source for task in tasks if isinstance(task.source, FileDataSource)]
+    files = _files_of(provider)
     numbers = {one.name: sum(map(len, one.pairs.values())) for one in files}
     return {one.name: (one.report, numbers[one.name]) for one in files}
+
+
+def _files_of(provider: Provider) -> list[FileDataSource]:
+    tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
+    return [task.source for task in tasks if isinstance(task.source, FileDataSource)]
 
 
 def _expected_name(name: str, known: list[str]) -> str:
@@ -276,22 +223,4 @@ def _register(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary)
             seqio.preprocessors.append_eos,
         ],
         output_features=dict.fromkeys(TOKEN_FEATURES, feature),
-    )
-
-
-def _dataset(pairs: Sequence[PreferencePair]) -> tf.data.Dataset:
-    # From columns, not from a generator: a data set that calls back into Python can hang when it's
-    # given up before its end.
-    columns = {
-        "inputs": [pair.prompt for pair in pairs],
-        "response_a": [pair.response_a for pair in pairs],
-        "response_b": [pair.response_b for pair in pairs],
-        "choice": [pair.choice for pair in pairs],
-        "true_choice": [pair.true_choice for pair in pairs],
-    }
-    return tf.data.Dataset.from_tensor_slices(
-        {
-            name: tf.constant(column, tf.int32 if name in LABEL_FEATURES else tf.string)
-            for name, column in columns.items()
-        }
     )

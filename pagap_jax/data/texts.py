@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from pagap_jax.data.preprocessors import padded, truncate_prompt, truncate_response
+from pagap_jax.data.preprocessors import padded, shortened, truncate_prompt, truncate_response
 from pagap_jax.data.special_text import SpecialText
 from pagap_jax.data.vocabulary import (
     END_ID,
@@ -50,7 +50,7 @@ class Texts:
         Raises:
             DataError: a prompt is empty.
         """
-        rows = [self._encoded(text) for text in texts]
+        rows = [self._encoded(shortened(text, self.prompt_length, True)) for text in texts]
         if empty := [row for row, ids in enumerate(rows) if len(ids) < 2]:
             raise DataError(f"prompt {empty[0]}: found an empty text, expected a prompt")
         cut = [truncate_prompt(ids, self.prompt_length) for ids in rows]
@@ -65,8 +65,9 @@ class Texts:
         """
         rows = []
         for text, known in zip(texts, ids, strict=True):
+            short = shortened(text, self.response_length)
             is_ours = known is not None and self.decoded(known) == text
-            rows.append(np.array(known, np.int32) if is_ours else self._encoded(text))
+            rows.append(np.array(known, np.int32) if is_ours else self._encoded(short))
         cut = [truncate_response(row, self.response_length) for row in rows]
         return padded(cut, self.response_length)
 

@@ -13,6 +13,7 @@ from etils import epath
 
 from pagap_jax.buckets import local_copy
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import refuse_special
 from pagap_jax.ranges import ExtraIds, Place
 
 if TYPE_CHECKING:  # seqio brings TensorFlow, which takes seconds to import
@@ -125,6 +126,7 @@ def sentencepiece_vocabulary(
     """
     from pagap_jax.data.quiet_seqio import seqio
 
+    refuse_special(path)
     if not epath.Path(path).exists():
         raise ConfigError(f"sentencepiece model {path}: no such file")
     vocabulary = seqio.SentencePieceVocabulary(str(local_copy(path)), extra_ids=extra_ids)

@@ -26,7 +26,7 @@ from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.sources.files import Paths
 from pagap_jax.data.sources.reader import Source, SourceFiles
 from pagap_jax.data.sources.registry import SOURCES
-from pagap_jax.data.sources.rows import SourceReport
+from pagap_jax.data.sources.rows import MAX_ROW, SourceReport
 from pagap_jax.data.stored import write_token_pairs
 from pagap_jax.data.stored_metadata import is_complete
 from pagap_jax.data.vocabulary import sampleable_size
@@ -34,7 +34,7 @@ from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.files import write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.progress import progress_bar
-from pagap_jax.ranges import Count, CountOrZero, Length, Place, Seed, Share, Vocabulary
+from pagap_jax.ranges import Count, CountOrZero, Length, LineLimit, Place, Seed, Share, Vocabulary
 from pagap_jax.run_directory import RunDirectory
 from pagap_jax.run_warnings import check_limits
 
@@ -55,6 +55,7 @@ def prepare(
     sources: Mapping[str, Callable[[], Source]] = SOURCES,
     validation_share: Share = 0.05,
     max_bad_examples: CountOrZero = 0,
+    max_line_bytes: LineLimit = MAX_ROW,
     config_text: str = "",
 ) -> dict[str, Any]:
     """Writes the data set and returns its report; returns that of a finished one at once.
@@ -72,6 +73,7 @@ def prepare(
         sources: what reads them.
         validation_share: of the prompts of data without splits, split off with all of their pairs.
         max_bad_examples: so many bad rows of each source are skipped and counted.
+        max_line_bytes: of a line, or a row of another format; a longer one is refused.
         config_text: the whole configuration, places left out.
 
     Raises:
@@ -88,8 +90,9 @@ def prepare(
         wanted = {"train": num_train, "validation": num_validation}
         num_tickets = _num_tickets(wanted, is_asked_for=mixture_or_task_name == tasks.TICKETS)
         packers = {split: _packer(task_feature_lengths, vocabulary) for split in wanted}
-        settings = (task_feature_lengths["inputs"], validation_share, max_bad_examples)
-        tasks.register_tasks(vocabulary, num_tickets, files, *settings)
+        lengths = task_feature_lengths["inputs"], task_feature_lengths["targets"]
+        limits = (validation_share, max_bad_examples, max_line_bytes)
+        tasks.register_tasks(vocabulary, num_tickets, files, lengths, *limits)
         provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
         start = time.monotonic()
         readings = _read(packers, wanted, provider, seed)
@@ -97,9 +100,7 @@ def prepare(
         tasks.remove_tasks(files)  # and with them all texts
         prompts = {split: _prompt_ids(packer, vocabulary) for split, packer in packers.items()}
         report = prepared.report(packers, prompts, readings)
-        if is_first():
-            _write(run.path, packers, vocabulary, report)
-            print(prepared.told(report, time.monotonic() - start), flush=True)
+        _write(run.path, packers, vocabulary, report, time.monotonic() - start)
         check_limits(run, report["splits"]["train"])
         return run.finish(report)
 
@@ -110,12 +111,18 @@ def _prompt_ids(packer: PairPacker, vocabulary: Any) -> np.ndarray:
 
 
 def _write(
-    path: os.PathLike, packers: Mapping[str, PairPacker], vocabulary: Any, report: dict[str, Any]
+    path: os.PathLike,
+    packers: Mapping[str, PairPacker],
+    vocabulary: Any,
+    report: dict[str, Any],
+    seconds: float,
 ) -> None:
-    if is_complete(path):  # written before a kill that left no result
+    if not is_first():
         return
-    write_atomically(epath.Path(path) / LENGTHS_FILE, lengths_picture(report))
-    write_token_pairs(path, packers, vocabulary, report)
+    if not is_complete(path):  # written before a kill that left no result
+        write_atomically(epath.Path(path) / LENGTHS_FILE, lengths_picture(report))
+        write_token_pairs(path, packers, vocabulary, report)
+    print(prepared.told(report, seconds), flush=True)
 
 
 def _files_by_source(

@@ -124,3 +124,11 @@ def test_pieces_are_the_whole_in_its_order(packer, monkeypatch):
     assert [len(piece) for piece in pieces] == [2, 2, 1]
     assert [row[0] for piece in pieces for row in piece.prompt] == [5, 6, 7, 8, 9]
     assert [choice for piece in pieces for choice in piece.choice] == [0, 1, 0, 1, 0]
+
+
+def test_of_a_very_long_text_is_kept_what_truncation_keeps():
+    short, most = preprocessors.shortened, preprocessors.LONG_TEXT
+    text = "".join(map(chr, range(97, 123))) * 4000
+    assert short(text, 2) == text[:128] and short(text, 2, from_end=True) == text[-128:]
+    assert short(text[:most], 2) == text[:most]
+    assert short(text, 2000) is text  # so many tokens may be all of it

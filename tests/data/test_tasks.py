@@ -66,7 +66,7 @@ def register_user_task(vocabulary, name="user_pairs", features=None, **columns):
 
 
 def test_tickets_are_the_tokens_of_the_text(tasks, words):
-    tasks.register_tasks(words, {"train": 300, "validation": 20}, {}, 64)
+    tasks.register_tasks(words, {"train": 300, "validation": 20}, {}, (64, 64))
     rows = rows_of(tasks, "tickets", "train", words, seed=3)
     assert len(rows) == 300
     for row, pair in zip(rows, ticket_pairs(300, seed=3), strict=True):
@@ -77,7 +77,7 @@ def test_tickets_are_the_tokens_of_the_text(tasks, words):
 
 
 def test_tickets_vary_with_seed_and_split_alone(tasks, words):
-    tasks.register_tasks(words, {"train": 20, "validation": 20}, {}, 64)
+    tasks.register_tasks(words, {"train": 20, "validation": 20}, {}, (64, 64))
 
     def texts(split, seed):
         return [tuple(ids.tolist()) for ids, *_ in rows_of(tasks, "tickets", split, words, seed)]
@@ -95,7 +95,7 @@ def test_json_lines_are_split_by_prompt(tasks, tmp_path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, files_of(json_lines=path), 64, validation_share=0.25)
+    tasks.register_tasks(vocabulary, {}, files_of(json_lines=path), (64, 64), validation_share=0.25)
     found = {}
     for split in ("train", "validation"):
         rows = rows_of(tasks, "json_lines", split, vocabulary)
@@ -112,7 +112,7 @@ def test_a_file_of_one_prompt_cannot_be_split(tasks, tmp_path):
     line = {"prompt": "p", "response_a": "x", "response_b": "y", "choice": 0}
     path.write_text((json.dumps(line) + "\n") * 20)
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, files_of(json_lines=path), 64, validation_share=0.25)
+    tasks.register_tasks(vocabulary, {}, files_of(json_lines=path), (64, 64), validation_share=0.25)
     with pytest.raises(DataError, match="split 'train': found none of the 1 different prompts"):
         rows_of(tasks, "json_lines", "train", vocabulary)
 
@@ -120,7 +120,7 @@ def test_a_file_of_one_prompt_cannot_be_split(tasks, tmp_path):
 def test_hh_transcripts_read_the_sample_and_report(tasks):
     vocabulary = byte_vocabulary()
     tasks.register_tasks(
-        vocabulary, {}, files_of(hh_transcripts=HH_SAMPLE), 64, validation_share=0.0
+        vocabulary, {}, files_of(hh_transcripts=HH_SAMPLE), (64, 64), validation_share=0.0
     )
     provider = tasks.find_task("hh_transcripts", None, vocabulary)
     ((report, num_pairs),) = tasks.read_files(provider).values()
@@ -134,10 +134,10 @@ def test_hh_transcripts_read_the_sample_and_report(tasks):
 def test_registering_again_replaces(tasks, words, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("{}\n")
-    tasks.register_tasks(words, {"train": 1, "validation": 1}, files_of(json_lines=path), 64)
+    tasks.register_tasks(words, {"train": 1, "validation": 1}, files_of(json_lines=path), (64, 64))
     with pytest.raises(DataError, match="pairs.jsonl:1: found fields"):
         rows_of(tasks, "json_lines", "train", words)
-    tasks.register_tasks(words, {"train": 2, "validation": 1}, {}, 64)
+    tasks.register_tasks(words, {"train": 2, "validation": 1}, {}, (64, 64))
     assert len(rows_of(tasks, "tickets", "train", words)) == 2
     with pytest.raises(ConfigError, match=r"found 'json_lines', .*set DATA_FILE"):
         tasks.find_task("json_lines", None, words)
@@ -172,7 +172,7 @@ def test_a_mixture_keeps_the_labels(tasks):
 
 
 def test_wrong_tasks_are_told_from_what_is_known(tasks, words):
-    tasks.register_tasks(words, {"train": 1, "validation": 1}, {}, 64)
+    tasks.register_tasks(words, {"train": 1, "validation": 1}, {}, (64, 64))
     with pytest.raises(ConfigError, match=r"found 'tikets', .*'tickets'.*did you mean 'tickets'\?"):
         tasks.find_task("tikets", None, words)
     with pytest.raises(ConfigError, match="TASK_MODULE: found 'no_such_module'"):
@@ -200,7 +200,7 @@ def test_pooled_gives_every_pair_of_all_once_and_tokens_alike(tasks, tmp_path):
     lines = [{"prompt": f"p {i}", "chosen": f"{i}", "rejected": "no"} for i in range(300)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = files_of(preferences=path, hh_transcripts=HH_SAMPLE)
-    tasks.register_tasks(vocabulary, {}, files, 4096, validation_share=0.2)
+    tasks.register_tasks(vocabulary, {}, files, (4096, 4096), validation_share=0.2)
     for split in ("train", "validation"):
         pooled = rows_of(tasks, "pooled", split, vocabulary)
         alone = [row for name in files for row in rows_of(tasks, name, split, vocabulary)]
@@ -222,8 +222,38 @@ def test_a_long_text_does_not_make_its_neighbours_long(tasks, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     vocabulary = byte_vocabulary()
-    tasks.register_tasks(vocabulary, {}, files_of(preferences=path), 64)
+    tasks.register_tasks(vocabulary, {}, files_of(preferences=path), (64, 2**16))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = rows_of(tasks, "preferences", "train", vocabulary)
     assert max(len(row.response_a) + len(row.response_b) for row in rows) > 2_999_999
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+
+
+def test_long_texts_take_little_memory(tasks, tmp_path):
+    """Of a text that is much longer than what is kept of it, the rest isn't tokenised."""
+    lines = [
+        {"prompt": f"p {i}", "chosen": f"{i}" * 2**17, "rejected": "no"} for i in range(10, 40)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    vocabulary = byte_vocabulary()
+    tasks.register_tasks(vocabulary, {}, files_of(preferences=path), (64, 64))
+    rows = rows_of(tasks, "preferences", "train", vocabulary)
+    assert max(len(row.response_a) for row in rows) == 64 * 64 + 1
+    ((report, _),) = tasks.read_files(tasks.find_task("preferences", None, vocabulary)).values()
+    assert report.noted == {"texts of over 65,536 characters, cut before they were tokenised": 30}
+
+
+def test_a_line_that_is_too_long_names_the_setting(tasks, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "chosen": "a" * 2000, "rejected": "no"}) + "\n")
+    vocabulary = byte_vocabulary()
+    tasks.register_tasks(vocabulary, {}, files_of(preferences=path), (64, 64), max_line_bytes=1024)
+    with pytest.raises(DataError, match=r"pairs.jsonl:1: .*over 1,024 .*prepare.max_line_bytes"):
+        rows_of(tasks, "preferences", "train", vocabulary)
+
+
+def test_a_message_is_no_longer_than_a_page():
+    """It may quote a key of millions of letters; both of its ends stay."""
+    said = str(DataError(f"pairs.jsonl:1: found {'k' * 10**6}, expected 'prompt'"))
+    assert len(said) < 5000 and said.startswith("pairs.jsonl:1: ") and said.endswith("'prompt'")

@@ -18,8 +18,9 @@ from typing import Any, TypeAlias, cast
 
 from pagap_jax.buckets import in_bucket, local_copy, matching
 from pagap_jax.data.sources.json_rows import array_rows, as_object, is_a_line, lines
-from pagap_jax.data.sources.rows import MAX_ROW, BadRowError, Row
+from pagap_jax.data.sources.rows import MAX_ROW, SETTING, BadRowError, Row
 from pagap_jax.errors import DataError
+from pagap_jax.files import refuse_special
 from pagap_jax.ranges import Place
 
 Paths: TypeAlias = Place | os.PathLike | Sequence[Place | os.PathLike]
@@ -27,7 +28,7 @@ Paths: TypeAlias = Place | os.PathLike | Sequence[Place | os.PathLike]
 _BUFFER = 2**20  # bytes
 _GZIP, _ZSTD, _PARQUET, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"PK\x03\x04"
 _SPLIT = re.compile(r"(train|test|validation|valid|val|eval|dev)(?![a-z])")
-_ROWS_AT_ONCE = 64  # of parquet
+_ROWS_AT_ONCE = 16  # of parquet
 
 
 def expand(paths: Paths) -> list[pathlib.Path]:
@@ -44,6 +45,8 @@ def expand(paths: Paths) -> list[pathlib.Path]:
         if not matches:
             expected = "a file that matches" if glob.has_magic(name) else "a file to read"
             raise DataError(f"{path}: found No such file or directory, expected {expected}")
+        for match in matches:
+            refuse_special(match)
         found += [pathlib.Path(match) for match in matches if pathlib.Path(match) not in found]
     if not found:
         raise DataError("DATA_FILE: found no files, expected at least one")
@@ -69,6 +72,7 @@ def digest(paths: Sequence[pathlib.Path]) -> str:
     """12 hex digits of the SHA-256 of all files' bytes; raises DataError if one can't be read."""
     found = hashlib.sha256()
     for path in paths:
+        refuse_special(path)
         try:
             with path.open("rb") as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())
@@ -77,15 +81,15 @@ def digest(paths: Sequence[pathlib.Path]) -> str:
     return found.hexdigest()[:12]
 
 
-def rows_of(path: pathlib.Path) -> Iterator[Row]:
-    """The rows of a file, whatever of the formats above it is in.
+def rows_of(path: pathlib.Path, most: int = MAX_ROW) -> Iterator[Row]:
+    """The rows of a file, whatever of the formats above it is in, of `most` bytes a line.
 
     Raises:
         DataError: it can't be read, or is cut.
     """
     number = 0
     try:
-        for row in _rows(path):
+        for row in _rows(path, most):
             number += 1
             yield row
     except UnicodeDecodeError as error:
@@ -98,7 +102,8 @@ def rows_of(path: pathlib.Path) -> Iterator[Row]:
         raise _unreadable(path, error) from error
 
 
-def _rows(path: pathlib.Path) -> Iterator[Row]:
+def _rows(path: pathlib.Path, most: int) -> Iterator[Row]:
+    refuse_special(path)
     with path.open("rb") as raw:
         magic = raw.read(4)
     if magic == _ZIP:
@@ -110,16 +115,16 @@ def _rows(path: pathlib.Path) -> Iterator[Row]:
         inner = pathlib.Path(path.stem) if _is_packed(path, magic) else path
         if inner.suffix.lower() == ".csv":
             with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-                yield from _csv_rows(path, text)
+                yield from _csv_rows(path, text, most)
             return
         peeked = file.peek(_BUFFER)[:_BUFFER]
         is_array = peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
         # A line may be an array where it should be an object: told from a file that is one.
         if is_array and not is_a_line(peeked):
             with io.TextIOWrapper(file, "utf-8-sig") as text:
-                yield from array_rows(path, text)
+                yield from array_rows(path, text, most)
         else:
-            yield from lines(path, file)
+            yield from lines(path, file, most)
 
 
 def _is_packed(path: pathlib.Path, magic: bytes) -> bool:
@@ -136,9 +141,9 @@ def _unpacked(path: pathlib.Path, magic: bytes) -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(path), _BUFFER)
 
 
-def _csv_rows(path: pathlib.Path, file: io.TextIOWrapper) -> Iterator[Row]:
-    csv.field_size_limit(MAX_ROW)
-    reader = csv.DictReader(_short_lines(path, file), strict=True)
+def _csv_rows(path: pathlib.Path, file: io.TextIOWrapper, most: int) -> Iterator[Row]:
+    csv.field_size_limit(most)
+    reader = csv.DictReader(_short_lines(path, file, most), strict=True)
     try:
         _refuse_repeated(path, reader.fieldnames or ())
         for fields in reader:
@@ -148,10 +153,13 @@ def _csv_rows(path: pathlib.Path, file: io.TextIOWrapper) -> Iterator[Row]:
         raise DataError(f"{where}: found {error}, expected CSV") from error
 
 
-def _short_lines(path: pathlib.Path, file: io.TextIOWrapper) -> Iterator[str]:
-    while line := file.readline(MAX_ROW + 1):
-        if len(line) > MAX_ROW:
-            raise DataError(f"{path}: found a line of over {MAX_ROW:,} characters, expected CSV")
+def _short_lines(path: pathlib.Path, file: io.TextIOWrapper, most: int) -> Iterator[str]:
+    while line := file.readline(most + 1):
+        if len(line) > most:
+            raise DataError(
+                f"{path}: found a line of over {most:,} characters, expected CSV ({SETTING} is the"
+                " most)"
+            )
         yield line
 
 

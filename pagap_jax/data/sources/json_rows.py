@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pagap_jax.data.sources.rows import MAX_ROW, BadRowError, Row, shown
+from pagap_jax.data.sources.rows import MAX_ROW, SETTING, BadRowError, Row, shown
 from pagap_jax.errors import DataError
 
 _CHUNK = 2**20  # characters
@@ -24,14 +24,15 @@ def is_a_line(beginning: bytes) -> bool:
     return bool(end and rest.strip())
 
 
-def lines(path: pathlib.Path, file: io.BufferedReader) -> Iterator[Row]:
-    """Each line that isn't blank; they are numbered from 1."""
+def lines(path: pathlib.Path, file: io.BufferedReader, most: int = MAX_ROW) -> Iterator[Row]:
+    """Each line that isn't blank, of `most` bytes; they are numbered from 1."""
     number = 0
-    while line := file.readline(MAX_ROW + 1):
+    while line := file.readline(most + 1):
         number += 1
-        if len(line) > MAX_ROW:
+        if len(line) > most:
             raise DataError(
-                f"{path}:{number}: found a line of over {MAX_ROW:,} bytes, expected a pair a line"
+                f"{path}:{number}: found a line of over {most:,} bytes, expected a pair a line"
+                f" ({SETTING} is the most)"
             )
         if line.strip():
             yield Row(f"{path}:{number}", functools.partial(_json_object, line))
@@ -71,7 +72,7 @@ _PLAIN_DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def array_rows(path: pathlib.Path, reader: io.TextIOWrapper) -> Iterator[Row]:
+def array_rows(path: pathlib.Path, reader: io.TextIOWrapper, most: int = MAX_ROW) -> Iterator[Row]:
     """The items of a JSON array, which may be longer than memory; numbered from 1."""
     waiting, number = reader.read(_CHUNK), 0
     while "[" not in waiting:
@@ -84,7 +85,7 @@ def array_rows(path: pathlib.Path, reader: io.TextIOWrapper) -> Iterator[Row]:
             if not more and end is not None:
                 break
             waiting, at = waiting[at:] + more, 0
-            if not more or len(waiting) > MAX_ROW:
+            if not more or len(waiting) > most:
                 raise DataError(
                     f"{path}: item {number + 1}: found {shown(waiting[:60])}, expected a JSON "
                     "object, and ']' after the last one"

@@ -8,6 +8,7 @@ from pagap_jax.data.sources.rows import BadRowError, DroppedRowError, Fields, fi
 from pagap_jax.errors import DataError
 
 _ROWS = (".jsonl", ".json", ".csv", ".parquet")
+_LARGEST = 2**27  # bytes of a file of lines, which is read whole
 _PACKED = (".gz", ".zst")
 
 
@@ -48,6 +49,8 @@ def _prompt(row: Fields) -> str:
 
 def _lines(file: pathlib.Path) -> list[str]:
     try:
+        if file.stat().st_size > _LARGEST:
+            raise DataError(f"{file}: found over {_LARGEST:,} bytes, expected fewer of prompts")
         lines = file.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"{file}: found {error.strerror}, expected a file to read") from error

@@ -9,6 +9,7 @@ from pagap_jax.data.prompts import prompt_id
 from pagap_jax.data.sources.files import Paths, digest, expand, rows_of
 from pagap_jax.data.sources.rows import (
     BAD_LINE,
+    MAX_ROW,
     BadRowError,
     Context,
     DroppedRowError,
@@ -76,6 +77,8 @@ def read_source(
     paths: Paths,
     max_bad_examples: int = 0,
     fits: Callable[[str], bool] = lambda prompt: True,
+    prepared: Callable[[PreferencePair, SourceReport], PreferencePair] = lambda pair, report: pair,
+    max_line_bytes: int = MAX_ROW,
 ) -> SourcePairs:
     """Reads all files of a source.
 
@@ -84,6 +87,8 @@ def read_source(
         paths: files, folders or patterns.
         max_bad_examples: so many bad rows are skipped and counted; one more is an error.
         fits: whether a prompt is within the limit of tokens.
+        prepared: makes of each pair what is kept of it, and notes what was changed.
+        max_line_bytes: a longer line is an error.
 
     Raises:
         DataError: with file, line, field, what was found and what was expected.
@@ -92,11 +97,11 @@ def read_source(
     report = found.report
     for path, split in source.splits(expand(paths)):
         report.files.append(f"{path.parent.name}/{path.name}")
-        for row in with_progress(rows_of(path), f"reading {path.name}"):
+        for row in with_progress(rows_of(path, max_line_bytes), f"reading {path.name}"):
             context = Context(report.read, split, report, fits)
             report.read += 1
             try:
-                found.pairs.append(source.pair(row.fields(), context))
+                found.pairs.append(prepared(source.pair(row.fields(), context), report))
             except DroppedRowError as reason:
                 report.dropped[str(reason)] += 1
             except UnreadableFormatError as error:

@@ -18,7 +18,8 @@ REPEATED_PROMPT = "both responses begin with the prompt"
 WINDOWS_LINE_ENDS = "line ends of Windows"
 
 
-MAX_ROW = 2**24  # bytes of a line
+MAX_ROW = 2**24  # bytes of a line, unless a job says otherwise
+SETTING = "prepare.max_line_bytes"
 MAX_TEXT = 2**24  # characters: no response is longer, and a bomb of zeros is noticed in time
 
 
