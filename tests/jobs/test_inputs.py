@@ -6,8 +6,10 @@ import pytest
 from pagap_jax.data.reading import open_token_pairs
 from pagap_jax.data.stored import write_token_pairs
 from pagap_jax.data.vocabulary import byte_vocabulary
-from pagap_jax.jobs.inputs import choose_prompts
+from pagap_jax.errors import ConfigError
+from pagap_jax.jobs.inputs import build_judge, choose_prompts
 from pagap_jax.jobs.sample_pairs import unlabelled
+from pagap_jax.model.config import T5Config
 
 PROMPTS, OFTEN = 60, 12  # prompts; the first of them has so many pairs, the others one
 
@@ -47,3 +49,10 @@ def test_which_of_its_pairs_stands_for_it_is_drawn(pairs):
         (row,) = chosen.prompt.numbers[chosen.prompt_id == pairs.prompt_id[0]]
         rows.add(int(row))
     assert rows <= set(range(OFTEN)) and len(rows) > OFTEN // 2
+
+
+def test_a_judge_has_room_for_two_responses():
+    """Two of 4 tokens, two markers and one token of a prompt are 11."""
+    build_judge(T5Config(vocab_size=512), 11, byte_vocabulary(), 4)
+    with pytest.raises(ConfigError, match="INPUT_LENGTH: found 10, expected 11 or more"):
+        build_judge(T5Config(vocab_size=512), 10, byte_vocabulary(), 4)
