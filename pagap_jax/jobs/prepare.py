@@ -93,10 +93,9 @@ def prepare(
         lengths = task_feature_lengths["inputs"], task_feature_lengths["targets"]
         limits = (validation_share, max_bad_examples, max_line_bytes)
         tasks.register_tasks(vocabulary, num_tickets, files, lengths, *limits)
-        provider = tasks.find_task(mixture_or_task_name, mixture_or_task_module, vocabulary)
+        task = mixture_or_task_name, mixture_or_task_module, vocabulary
         start = time.monotonic()
-        readings = _read(packers, wanted, provider, seed)
-        del provider
+        readings = _read(packers, wanted, tasks.find_task(*task), seed)
         tasks.remove_tasks(files)  # and with them all texts
         prompts = {split: _prompt_ids(packer, vocabulary) for split, packer in packers.items()}
         report = prepared.report(packers, prompts, readings)
