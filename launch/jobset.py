@@ -135,7 +135,6 @@ class JobSet:
         mounts = {}
         if self.bucket:
             pod["securityContext"] = {"fsGroup": IMAGE_USER}  # may write what is mounted
-            # Data sets are files: array_record reads and writes no buckets.
             mounted = {
                 "bucketName": self.bucket,
                 "mountOptions": ",".join(options.MOUNT_OPTIONS),

@@ -122,10 +122,10 @@ def place(
             f"--slice: found none for {', '.join(missing)}, expected KIND=SLICE for each, or one"
             " SLICE for all others"
         )
-    if not is_local and not study_dir.startswith("/"):
+    if not is_local and not study_dir.startswith(("/", "gs://")):
         raise ConfigError(
-            f"STUDY_DIR: found {study_dir!r}, expected a folder that all hosts mount, as in"
-            " '/mnt/BUCKET/study': data sets are files, which no bucket is"
+            f"STUDY_DIR: found {study_dir!r}, expected one that all hosts reach: 'gs://BUCKET/study',"
+            " or a folder that all of them mount"
         )
     default = slices.get(ANY_KIND)
     jobs = []

@@ -24,7 +24,10 @@ PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").gl
 MADE_BY_RUNS = {"export/", "figures/"}
 # Of the shell, of XLA, and instruction sets: capitals that are no macros.
 OF_OTHERS = {"XLA_FLAGS", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "WANDB_PROJECT"}
-NO_MACROS = {"AVX2", "SSE4_2", "PAGAP_PROCESSES", *OF_OTHERS}
+NO_MACROS = {
+    *("AVX2", "SSE4_2", "CRC32C", "T5X_PATH", "EPATH_USE_TF", "PAGAP_PROCESSES", "PAGAP_VERIFY"),
+    *("PAGAP_CACHE_DIR", "PAGAP_CACHE_GIB", "PAGAP_CLAIM_SECONDS", *OF_OTHERS),
+}
 NOT_OURS = {"--xla_cpu_max_isa", "--logdir"}
 
 

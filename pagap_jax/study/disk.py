@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pagap_jax.arguments import ArgumentParser
+from pagap_jax.buckets import in_bucket
 from pagap_jax.errors import ConfigError
 from pagap_jax.extension import CHECKPOINTS
 from pagap_jax.lineage import RUN_FILE
@@ -32,8 +33,13 @@ def run_command(argv: Sequence[str]) -> int:
         ConfigError: bad arguments, or a folder that isn't there.
     """
     parser = ArgumentParser(prog="pagap du", description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    for folder in parser.parse_args(argv).folders:
+    parser.add_argument("folders", nargs="+", metavar="FOLDER")
+    for name in parser.parse_args(argv).folders:
+        if in_bucket(name):
+            raise ConfigError(
+                f"{name}: found a bucket, expected a folder: `gcloud storage du` does it"
+            )
+        folder = Path(name)
         if not folder.is_dir():
             raise ConfigError(f"{folder}: found no folder, expected a study's or a run's")
         # A file or a pipe has no width: nothing may be cut there.

@@ -210,7 +210,7 @@ def test_the_study_s_own_slices_hold_where_none_is_given(given, found, capsys):
     (
         (
             ["tpu_vm", *MACHINES, "--", *TINY],
-            "found 'studies/tiny', expected a folder that all hosts mount",
+            "found 'studies/tiny', expected one that all hosts reach",
         ),
         (["tpu_vm", *MACHINES[:-2], "--", *ON_PODS], "--slice: found none for evaluate, golden"),
         (["tpu_vm", *MACHINES, "--slice=glod=v5e:2x4", "--", *ON_PODS], "found the kind 'glod'"),
