@@ -66,14 +66,11 @@ def prepare(
         vocabulary: a seqio vocabulary, for prompts and responses alike.
         task_feature_lengths: tokens of a prompt and of a response: {'inputs': P, 'targets': R}.
         seed: of the built-in task's data.
-        num_train: pairs kept at most; None for all that there are.
-        num_validation: the same of the other split.
+        num_train, num_validation: pairs kept at most of a split; None for all that there are.
         mixture_or_task_module: imported first; registers a user's own tasks.
-        data_file: files, folders or patterns of the source, or those of several by their names.
-        sources: what reads them.
+        data_file: files, folders or patterns of the source, or of several of `sources` by name.
         validation_share: of the prompts of data without splits, split off with all of their pairs.
-        max_bad_examples: so many bad rows of each source are skipped and counted.
-        max_line_bytes: of a line, or a row of another format; a longer one is refused.
+        max_bad_examples: bad rows of each source to skip and count; `max_line_bytes` of each row.
         config_text: the whole configuration, places left out.
 
     Raises:
