@@ -17,6 +17,7 @@ from pagap_jax.checkpoints.adafactor_state import initial_state, stored_state
 from pagap_jax.checkpoints.architecture import SEGMENTS
 from pagap_jax.checkpoints.digests import write_digests
 from pagap_jax.checkpoints.hugging_face import write_hugging_face
+from pagap_jax.checkpoints.opening import check_params
 from pagap_jax.checkpoints.orbax import PARAMS
 from pagap_jax.checkpoints.stored import Format, StoredCheckpoint
 from pagap_jax.checkpoints.t5x import write_t5x
@@ -53,6 +54,7 @@ def convert(
         ConfigError: `destination` exists, or the format has no place for a parameter.
         DataError: `source` turns out to be damaged; nothing is written.
     """
+    check_params(source.path)
     params = dict(source.params)
     if drop_segments:
         params.pop(SEGMENTS, None)
