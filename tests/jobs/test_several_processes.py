@@ -59,7 +59,7 @@ def folders(study, tmp_path_factory):
             if own in wanted:
                 macros = {"MODEL_DIR": str(folder / own), **SPREAD.get((name, own), SHARDED)}
                 jobs.append([*stage.argv(str(study.directory)), *toy.bindings(macros)])
-            if own == "d_golden":
+            if own == "d_golden" and own in wanted:
                 stop_one_of_two(jobs[-1], folder)
             if own == toy.ONLINE and processes > 1:
                 again = [

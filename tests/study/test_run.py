@@ -1,7 +1,5 @@
 """Whose a study's folder is."""
 
-from pathlib import Path
-
 import pytest
 
 from pagap_jax.configuration.command_line import parse_command_line
@@ -26,7 +24,7 @@ def test_what_no_study_made_is_left_alone(tmp_path):
 def test_a_folder_that_cannot_be_written_is_refused():
     with (
         pytest.raises(ConfigError, match="/proc/tiny can't be written"),
-        run.claimed(Path("/proc/tiny"), Context("tiny")),  # not even by root
+        run.claimed(StudyPlace("/proc/tiny"), Context("tiny")),  # not even by root
     ):
         pass
 

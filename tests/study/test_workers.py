@@ -13,6 +13,7 @@ import pytest
 from pagap_jax import stopping
 from pagap_jax.errors import DataError, RetryError
 from pagap_jax.study import workers as workers_module
+from pagap_jax.study.place import StudyPlace
 from pagap_jax.study.stages import Artefact, Stage
 from pagap_jax.study.workers import Workers
 
@@ -57,7 +58,7 @@ def stage(name, *needs, act=""):
 
 
 def run(tmp_path, stages, workers=2, on_finished=lambda stage, seconds: None):
-    Workers(toy_job, tmp_path, workers).run(stages, on_finished)
+    Workers(toy_job, StudyPlace(str(tmp_path)), workers).run(stages, on_finished)
 
 
 def began(folder):
