@@ -17,6 +17,8 @@ from tests.checkpoints.test_saving import MESH, TRANSFORMER, assert_same
 from tests.fixtures.damages import damage
 
 DAMAGES = 24
+# Orbax leaves a loop behind where a read fails; it is collected when it likes.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")
