@@ -160,6 +160,8 @@ def cache_folder() -> Path:
 def told(path: epath.PathLike, at_start: bool = False) -> Iterator[None]:
     """In the block the storage's own errors become ours, with the object's name.
 
+    Errors at a path of this machine are left as they are.
+
     Args:
         at_start: of a job. What is forbidden then is a mistake; later on it worked before.
 
@@ -170,7 +172,7 @@ def told(path: epath.PathLike, at_start: bool = False) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (ours := as_ours(error, os.fspath(path), at_start)) is None:
+        if not in_bucket(path) or (ours := as_ours(error, os.fspath(path), at_start)) is None:
             raise
         raise ours from error
 
@@ -193,8 +195,12 @@ def as_ours(
             " roles/storage.objectUser on the bucket"
         )
     module = type(error).__module__.split(".")[0]
-    of_clients = module in ("gcsfs", "aiohttp", "requests", "google", "urllib3")
-    if of_tensorstore or of_clients or isinstance(error, TimeoutError | ConnectionError):
+    # Others speak to networks, too: without a path only what is the storage's for sure.
+    of_clients = module in ("gcsfs", "aiohttp")
+    of_network = module in ("requests", "google", "urllib3") or isinstance(
+        error, TimeoutError | ConnectionError
+    )
+    if of_tensorstore or of_clients or (path and of_network):
         return RetryError(f"{place}the bucket didn't answer ({type(error).__name__}: {text})")
     return None
 

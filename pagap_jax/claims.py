@@ -58,16 +58,18 @@ class _BucketClaim:
             "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         }
         self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="claim", daemon=True)
 
     def __enter__(self) -> "_BucketClaim":
         with told(self._name, at_start=True):
             self._take()
         self._renewed = time.monotonic()
-        threading.Thread(target=self._renew, name="claim", daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._thread.join()  # a renewal under way would find the claim given back, and end all
         with contextlib.suppress(Exception):  # it lapses by itself
             self._write({"released": True})
 

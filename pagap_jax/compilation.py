@@ -1,10 +1,8 @@
 """Compiled programs: cached on disk, counted, and reported where they took long."""
 
-import os
-from pathlib import Path
-
 import jax
 
+from pagap_jax.buckets import cache_folder
 from pagap_jax.processes import is_first
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -15,8 +13,7 @@ REPORTED_FROM = 1.0  # seconds
 def keep_compilations() -> None:
     """Keeps compiled programs in ~/.cache/pagap_jax/compiled, unless JAX has its own folder."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "pagap_jax" / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
 
 
 class Compilations:

@@ -12,7 +12,7 @@ from etils import epath
 from pagap_jax.buckets import checksums
 from pagap_jax.errors import DataError
 from pagap_jax.files import read_json, write_atomically
-from pagap_jax.processes import first_alone, is_first
+from pagap_jax.processes import first_alone
 
 DIGESTS = "digests.json"
 VARIABLE = "PAGAP_VERIFY"  # '0': files aren't read an extra time; of huge models it takes a while
@@ -28,8 +28,7 @@ def write_digests(folder: epath.PathLike) -> None:
 def check_digests(folder: epath.PathLike, parts: Sequence[str] = (), hint: str = "") -> None:
     """Reads all files of a checkpoint and compares; in the first process of several.
 
-    A checkpoint without digests (another program's, or one whose run was killed before they were
-    written) passes.
+    A checkpoint without digests (another program's, or one of before there were any) passes.
 
     Args:
         parts: of its folders, those that will be read; () for all that were written.
@@ -58,10 +57,3 @@ def _check(folder: epath.Path, parts: Sequence[str], hint: str) -> None:
                 f" {expected[name]} (bytes, CRC32C), as it was written: the"
                 f" checkpoint is damaged{hint}"
             )
-
-
-def seal(folders: Sequence[epath.Path]) -> None:
-    """Writes the digests of those committed checkpoints that have none yet."""
-    for folder in folders if is_first() else ():
-        if not (folder / DIGESTS).exists():
-            write_digests(folder)

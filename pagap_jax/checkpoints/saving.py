@@ -12,13 +12,14 @@ from etils import epath
 from flax import struct
 
 from pagap_jax.buckets import absolute, as_ours
-from pagap_jax.checkpoints.digests import check_digests, seal
+from pagap_jax.checkpoints.digests import check_digests, write_digests
 from pagap_jax.checkpoints.orbax import METADATA, OPTIMIZER, PARAMS, has_orbax_metadata
-from pagap_jax.errors import ConfigError, DataError, NoRoomError
+from pagap_jax.errors import ConfigError, DataError, NoRoomError, PagapError
 from pagap_jax.files import room_for
 from pagap_jax.processes import are_several, is_first
 
 METRICS = "metrics"
+_ASIDE = ".orbax-checkpoint-tmp"  # of a step under way; in a bucket it is where it will stay
 MAX_FAILED_SAVES = 3  # without which a run goes on; the next one ends it
 
 
@@ -59,7 +60,10 @@ class Checkpoints:
         self._keep_optimizer_states = keep_optimizer_states
         self._manager = ocp.CheckpointManager(
             absolute(directory),
-            options=ocp.CheckpointManagerOptions(create=True),
+            options=ocp.CheckpointManagerOptions(
+                create=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_digests),
+            ),
             item_names=(PARAMS, OPTIMIZER, METRICS),
         )
         self._saving, self._saving_bytes = 0, 0  # step and size of the last save
@@ -106,7 +110,12 @@ class Checkpoints:
             raise
         finally:
             self._delete_left()
-        seal([self._manager.directory / str(step) for step in self._manager.all_steps()])
+
+    def _add_digests(self) -> None:
+        """Called by Orbax in a thread of the first process, before a save is committed."""
+        directory = self._manager.directory
+        aside = [*directory.glob(f"{self._saving}{_ASIDE}*")]
+        write_digests(aside[0] if aside else directory / str(self._saving))
 
     def _delete_left(self) -> None:
         """What failed saves left takes room; again later where threads of Orbax still write it."""
@@ -129,12 +138,14 @@ class Checkpoints:
         check_digests(folder, parts, hint)
         try:
             yield
+        except PagapError:
+            raise
         except Exception as error:  # Orbax raises what it likes on spoilt files
             if as_ours(error) is not None:
                 raise
             reason = str(error).partition("\n")[0][:200]
             raise DataError(
-                f"{folder}: {'and '.join(parts)} can't be read: {reason}{hint}"
+                f"{folder}: {' and '.join(parts)} can't be read: {reason}{hint}"
             ) from error
 
     def _way_back(self, step: int) -> str:
