@@ -87,18 +87,46 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def read_json(path: epath.PathLike) -> Any:
-    """What a JSON file holds.
+def read_json(path: epath.PathLike, *names: str) -> dict[str, Any]:
+    """The JSON object in a file that a job wrote.
+
+    Args:
+        names: of fields that it has to have.
 
     Raises:
         DataError: it is cut, empty or something else; names it.
     """
+    return _object(epath.Path(path).read_bytes(), os.fspath(path), names)
+
+
+def read_json_lines(path: epath.PathLike, *names: str) -> list[tuple[str, dict[str, Any]]]:
+    """The JSON objects of a file that has one a line, with their lines; [] where there is none.
+
+    A last line without an end is left out: a job was killed as it wrote it, or is still at it.
+
+    Raises:
+        DataError: another line isn't an object with these fields; names it.
+    """
+    file = epath.Path(path)
+    content = file.read_bytes() if file.exists() else b""
+    found = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        row = _object(line, f"{os.fspath(path)}:{number}", names)
+        found.append((line.decode(), row))
+    return found
+
+
+def _object(content: bytes, where: str, names: Sequence[str]) -> dict[str, Any]:
     try:
-        return json.loads(epath.Path(path).read_bytes())
+        found = json.loads(content.decode())  # never as UTF-16
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{os.fspath(path)}: found {str(error)[:200]}, expected the JSON that a job wrote"
-        ) from error
+        shown = f"{content[:60]!r} ({str(error)[:100]})" if content else "nothing"
+        raise DataError(f"{where}: found {shown}, expected the JSON that a job wrote") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: found {str(found)[:60]!r}, expected a JSON object")
+    if missing := [name for name in names if name not in found]:
+        raise DataError(f"{where}: found no field {missing[0]!r}, expected what a job wrote")
+    return found
 
 
 def read_arrays(path: epath.PathLike) -> "dict[str, np.ndarray]":

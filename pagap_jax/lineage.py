@@ -62,8 +62,18 @@ def run_around(path: epath.PathLike) -> tuple[epath.Path, dict[str, Any]] | None
         for candidate in (folder, *list(folder.parents)[:2]):
             refuse_special(candidate / RUN_FILE)
             if (candidate / RUN_FILE).exists():
-                return candidate, dict(read_json(candidate / RUN_FILE))
+                return candidate, read_run(candidate)
     return None
+
+
+def read_run(folder: epath.PathLike) -> dict[str, Any]:
+    """What the run.json of a run's folder holds.
+
+    Raises:
+        DataError: it is damaged; names it.
+    """
+    names = ("job", "fingerprint", "configuration", "parents")
+    return read_json(epath.Path(folder) / RUN_FILE, *names)
 
 
 def combined(fingerprint: str, lineage: Mapping[str, Mapping[str, str]]) -> str:

@@ -25,7 +25,7 @@ from pagap_jax.extension import (
     values_by_name,
 )
 from pagap_jax.files import can_be_written, read_json, refuse_special, write_atomically
-from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of
+from pagap_jax.lineage import RUN_FILE, combined, fingerprint_of, read_run
 from pagap_jax.processes import check_same, first_alone, is_first
 
 SHOWN_DIFFERENCES = 5
@@ -168,7 +168,7 @@ class RunDirectory:
             )
 
     def _found(self) -> dict[str, Any]:
-        return dict(read_json(self.path / RUN_FILE))
+        return read_run(self.path)
 
     def _differences(self) -> list[str] | None:
         """How the run already in this folder differs from this one; None if there is none."""
@@ -195,7 +195,7 @@ class RunDirectory:
 def read_result(path: epath.PathLike) -> dict[str, Any] | None:
     """The result of the run in a folder, None where there is none yet."""
     file = epath.Path(path) / RESULT_FILE
-    return dict(read_json(file)) if file.exists() else None
+    return read_json(file) if file.exists() else None
 
 
 def changed_settings(path: epath.PathLike, configuration: str) -> list[str]:
@@ -207,7 +207,7 @@ def changed_settings(path: epath.PathLike, configuration: str) -> list[str]:
     folder = epath.Path(path)
     if not (folder / RUN_FILE).exists() or not _made_something(folder):
         return []
-    found = read_json(folder / RUN_FILE)["configuration"]
+    found = read_run(folder)["configuration"]
     was, is_now = values_by_name(found), values_by_name(configuration.splitlines())
     changed = {name for name, value in is_now.items() if was.get(name) != value}
     if changed == {EXTENDABLE} and int(was[EXTENDABLE]) < int(is_now[EXTENDABLE]):

@@ -12,8 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from pagap_jax.errors import DataError
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_json_lines, write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
 
@@ -152,7 +151,4 @@ def told(who: str, warning: Mapping[str, Any]) -> str:
 def read_warnings(folder: str | Path | epath.Path) -> list[dict[str, Any]]:
     """The warnings of the run in a folder, oldest first."""
     file = epath.Path(folder) / WARNINGS_FILE
-    try:
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    except ValueError as error:
-        raise DataError(f"{file}: found {error}, expected a warning a line, in JSON") from error
+    return [row for _, row in read_json_lines(file, "kind", "message", "value", "step")]

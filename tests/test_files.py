@@ -9,8 +9,15 @@ from pagap_jax.checkpoints.opening import open_checkpoint
 from pagap_jax.configuration.gin_files import find_gin_file, macros_used_beside
 from pagap_jax.data.sources.files import expand
 from pagap_jax.data.vocabulary import sentencepiece_vocabulary
-from pagap_jax.errors import ConfigError, NoRoomError
-from pagap_jax.files import can_be_written, refuse_special, room_for, write_atomically
+from pagap_jax.errors import ConfigError, DataError, NoRoomError
+from pagap_jax.files import (
+    can_be_written,
+    read_json,
+    read_json_lines,
+    refuse_special,
+    room_for,
+    write_atomically,
+)
 from pagap_jax.lineage import fingerprint_of
 from pagap_jax.run_directory import RunDirectory
 from tests.fixtures.room import files_end_at
@@ -90,3 +97,26 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
         sentencepiece_vocabulary(tmp_path / "zero.gin")
     (tmp_path / "mine.gin").write_text("A = %B\n")
     assert "B" in macros_used_beside(tmp_path / "mine.gin")  # zero.gin beside it isn't read
+
+
+NO_OBJECTS = [
+    (b"", "found nothing, expected the JSON"),
+    (b'{"step": 1', "expected the JSON"),
+    (b"\x00\xff", "expected the JSON"),
+    (b"[" * 100_000, "expected the JSON"),
+    (b"[1]", "expected a JSON object"),
+    (b"{}", "found no field 'step'"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), NO_OBJECTS)
+def test_what_is_no_json_of_a_job_is_named(content, message, tmp_path):
+    (tmp_path / "result.json").write_bytes(content)
+    with pytest.raises(DataError, match=f"result.json: .*{message}"):
+        read_json(tmp_path / "result.json", "step")
+    whole = b'{"step": 1}\n'
+    (tmp_path / "rows.jsonl").write_bytes(whole + content + b"\n" + whole)
+    with pytest.raises(DataError, match=rf"rows.jsonl:2: .*{message}"):
+        read_json_lines(tmp_path / "rows.jsonl", "step")
+    (tmp_path / "rows.jsonl").write_bytes(whole + content)  # still being written
+    assert read_json_lines(tmp_path / "rows.jsonl", "step") == [('{"step": 1}', {"step": 1})]

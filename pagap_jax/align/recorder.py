@@ -46,6 +46,7 @@ class StreamRecorder:
         if not is_first():
             return
         self._stream.mkdir(parents=True, exist_ok=True)
+        self._take_back(step)
         for file in entries(self._stream):
             if not file.name.endswith(".npz") or int(file.stem) > step:
                 file.unlink()
@@ -55,7 +56,7 @@ class StreamRecorder:
             if found.min() != recorded or int(found.max()) + 1 != int(file.stem):
                 break
             recorded = int(file.stem)
-        if recorded != step and not is_complete(self._dataset):
+        if recorded != step:
             raise DataError(
                 f"{self._stream}: nothing recorded of step {recorded}{_way_back(recorded)}"
             )
@@ -89,7 +90,6 @@ class StreamRecorder:
         self._pending = []
         if not is_first():  # every process has all of it
             return
-        self._take_back()
         prompts = np.concatenate([self._padded(prompt) for prompt, _ in records])
         pairs = jax.tree.map(lambda *x: np.concatenate(x), *[pairs for _, pairs in records])
         columns = TokenPairs(
@@ -113,12 +113,16 @@ class StreamRecorder:
         write_atomically(path, content.getvalue())
         return path
 
-    def _take_back(self) -> None:
-        """D_online of a finished run that is extended, as the one file of its stream again."""
+    def _take_back(self, step: int) -> None:
+        """D_online until `step` as the one file of its stream again, where it was made before.
+
+        Of a run that is extended, that goes back, or that was killed before it was finished.
+        """
         if not is_complete(self._dataset):
             return
         pairs = read_token_pairs(self._dataset, "train")
-        whole = self._write(pairs)
+        kept = {name: column[pairs.step < step] for name, column in vars(pairs).items()}
+        whole = self._write(TokenPairs(**kept)) if step else None
         for file in self._stream.iterdir():
             if file != whole:
                 file.unlink()
@@ -133,15 +137,14 @@ class StreamRecorder:
         """
         if not is_first():
             return
-        if not is_complete(self._dataset):
-            parts: list[dict[str, np.ndarray]] = []
-            for path in entries(self._stream):
-                parts.append(self._read(path, int(parts[-1]["step"].max()) + 1 if parts else 0))
-            stream = TokenPairs(**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
-            gaps = np.setdiff1d(np.arange(stream.step.max() + 1), stream.step)
-            if len(gaps):
-                raise DataError(f"{self._stream}: nothing recorded of step {gaps[0]}")
-            write_token_pairs(self._dataset, {"train": stream}, vocabulary, report)
+        parts: list[dict[str, np.ndarray]] = []
+        for path in entries(self._stream):
+            parts.append(self._read(path, int(parts[-1]["step"].max()) + 1 if parts else 0))
+        stream = TokenPairs(**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
+        gaps = np.setdiff1d(np.arange(stream.step.max() + 1), stream.step)
+        if len(gaps):
+            raise DataError(f"{self._stream}: nothing recorded of step {gaps[0]}")
+        write_token_pairs(self._dataset, {"train": stream}, vocabulary, report)
         self._stream.rmtree(missing_ok=True)
 
 

@@ -44,6 +44,11 @@ class Texts:
     prompt_length: int
     response_length: int
 
+    @property
+    def lengths(self) -> str:
+        """Both, for people."""
+        return f"prompt_length={self.prompt_length}, response_length={self.response_length}"
+
     def prompts(self, texts: Sequence[str]) -> np.ndarray:
         """int32[E, P].
 

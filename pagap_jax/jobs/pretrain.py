@@ -5,7 +5,6 @@ Two runs: tags first, then tags and verdicts from that checkpoint.
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 
 import gin
@@ -24,6 +23,7 @@ from pagap_jax.data.stored import TokenPairs
 from pagap_jax.data.tickets import word_categories
 from pagap_jax.data.vocabulary import END_ID, tickets_vocabulary
 from pagap_jax.errors import GateError
+from pagap_jax.files import read_json_lines
 from pagap_jax.jobs.inputs import build_judge
 from pagap_jax.losses.pretraining import tag_loss, verdict_loss
 from pagap_jax.model.config import T5Config
@@ -175,4 +175,4 @@ def pretraining_loss(
 
 def last_logged(run: RunDirectory, name: str) -> float:
     """A metric's last row."""
-    return json.loads(run.metrics.read_text().splitlines()[-1])[name]
+    return read_json_lines(run.metrics, name)[-1][1][name]

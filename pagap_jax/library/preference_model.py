@@ -48,6 +48,9 @@ class TextPreferenceModel:
         """Puts built parts together; `load_preference_model` builds them."""
         self.texts, self._judge, self._batches = texts, judge, batches
 
+    def __repr__(self) -> str:
+        return f"TextPreferenceModel({self.texts.lengths})"
+
     def judge(
         self, texts: Sequence[str], a: Sequence[str | Response], b: Sequence[str | Response]
     ) -> list[Verdict]:

@@ -7,6 +7,7 @@ another program, or a converted one, needs --vocabulary and both lengths.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ def run_command(argv: Sequence[str]) -> int:
         raise ConfigError(f"--beside: found {arguments.beside} again, expected another checkpoint")
     judge = _judge(arguments) if arguments.judge else None
     prompts = _prompts(arguments, policies[arguments.run])
+    for path, policy in policies.items():
+        _warn_of_unknown(path, policy, prompts)
     answers = collect(prompts, policies, arguments.n, arguments.seed, judge)
     if arguments.json:
         for answer in answers:
@@ -136,6 +139,23 @@ def _prompts(arguments: argparse.Namespace, policy: "TextPolicy") -> list[str]:
         return _validation_prompts(arguments.run, policy, arguments.limit or SHOWN_PROMPTS)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{error}; or give --prompts=FILE") from error
+
+
+def _warn_of_unknown(path: str, policy: "TextPolicy", prompts: Sequence[str]) -> None:
+    """Says on stderr which prompts hold text that the policy's vocabulary has no pieces for."""
+    import numpy as np
+
+    from pagap_jax.data.vocabulary import UNKNOWN_ID
+
+    ids = policy.texts.prompts(prompts)
+    (unknown,) = np.nonzero(np.any(ids == UNKNOWN_ID, axis=1))
+    if len(unknown):
+        read = policy.texts.decoded(ids[unknown[0]].tolist())
+        print(
+            f"pagap sample: {len(unknown)} of {len(prompts)} prompts hold text that {path}'s"
+            f" vocabulary doesn't know; it reads prompt {unknown[0] + 1} as {read!r:.200}",
+            file=sys.stderr,
+        )
 
 
 def _validation_prompts(path: str, policy: "TextPolicy", number: int) -> list[str]:

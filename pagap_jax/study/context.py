@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pagap_jax.errors import ConfigError, DataError
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_json, write_atomically
 from pagap_jax.study.loss_arms import losses_as_arms
 from pagap_jax.study.rows import TRAINING, Rows, collect_rows, sizes_as_arms
 
@@ -72,15 +72,15 @@ def read_context(folder: Path) -> Context | None:
     path = folder / STUDY_FILE
     if not path.exists():
         return None
-    try:
-        fields = json.loads(path.read_text())
-        gates = [Gate(**gate) for gate in fields.pop("gates", [])]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: found {error}, expected a study's JSON") from error
+    fields = read_json(path)
     known = {field.name for field in dataclasses.fields(Context)}
     if unknown := sorted(set(fields) - known):
         raise ConfigError(f"{path}: found fields {unknown}, expected of {sorted(known)}")
-    return Context(**fields, gates=gates)
+    try:
+        gates = [Gate(**gate) for gate in fields.pop("gates", [])]
+        return Context(**fields, gates=gates)
+    except TypeError as error:
+        raise DataError(f"{path}: found {error}, expected a study's JSON") from error
 
 
 def rows_of_studies(folders: Iterable[Path], contexts: Sequence[Context]) -> Rows:

@@ -1,11 +1,11 @@
 """Bars that stages must clear before what comes after makes sense."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pagap_jax.errors import ConfigError, GateError
+from pagap_jax.files import read_json_lines
 from pagap_jax.ranges import Finite
 from pagap_jax.run_directory import read_result
 from pagap_jax.study.context import Gate
@@ -19,8 +19,8 @@ def _result(stage: str, field: str) -> Callable[[Path], float]:
 
 def _row(stage: str, field: str) -> Callable[[Path], float]:
     def measure(folder: Path) -> float:
-        line = (folder / stage / "rows.jsonl").read_text().splitlines()[-1]
-        return _number(json.loads(line), field)
+        rows = read_json_lines(folder / stage / "rows.jsonl")
+        return _number(rows[-1][1] if rows else None, field)
 
     return measure
 

@@ -7,7 +7,6 @@ goes on from its last checkpoint.
 
 import contextlib
 import dataclasses
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ import gin
 from pagap_jax import claims
 from pagap_jax.buckets import in_bucket
 from pagap_jax.errors import ConfigError
-from pagap_jax.files import can_be_written
+from pagap_jax.files import can_be_written, read_json_lines
 from pagap_jax.ranges import WorkerCount
 from pagap_jax.records import CheckpointRow, StreamRow
 from pagap_jax.run_directory import METRICS_FILE, read_result
@@ -224,12 +223,10 @@ def training_of(plan: Plan) -> Sequence[Mapping[str, Any]]:
     compared = {arm: run for arm, run in plan.baselines().items() if arm in ("online", "replayed")}
     for seed in plan.seeds if len(compared) == 2 else ():
         for arm, run in compared.items():
-            text = (
-                StudyPlace(plan.study_dir).here / f"seed_{seed}" / run / METRICS_FILE
-            ).read_text()
-            lines = [json.loads(line) for line in text.splitlines()]
+            file = StudyPlace(plan.study_dir).here / f"seed_{seed}" / run / METRICS_FILE
             kept = TRAINING[TRAINING.index("step") :]
-            rows += [{"seed": seed, "arm": arm} | {k: line[k] for k in kept} for line in lines]
+            found = [row for _, row in read_json_lines(file, *kept)]
+            rows += [{"seed": seed, "arm": arm} | {k: row[k] for k in kept} for row in found]
     return rows
 
 

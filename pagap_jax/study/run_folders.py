@@ -1,7 +1,6 @@
 """What the folders of a study's runs hold beside rows: curves, warnings, samples."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from pagap_jax.errors import DataError
-from pagap_jax.lineage import RUN_FILE
+from pagap_jax.files import read_json_lines
+from pagap_jax.lineage import RUN_FILE, read_run
 from pagap_jax.run_directory import METRICS_FILE, read_result
 from pagap_jax.run_warnings import WARNINGS_FILE
 
@@ -92,7 +92,7 @@ def runs_of(folder: Path, study: str, task: str) -> list[RunFolder]:
         seed, *inside = file.parent.relative_to(folder).parts
         if not seed.removeprefix("seed_").isdigit():
             continue
-        job = json.loads(file.read_text())["job"]
+        job = read_run(file.parent)["job"]
         facts = read_result(file.parent) or {}
         number, name = int(seed.removeprefix("seed_")), "/".join(inside)
         found.append(RunFolder(study, task, number, name, file.parent, job, facts))
@@ -105,22 +105,15 @@ def by_name(runs: Iterable[RunFolder]) -> dict[tuple[str, int, str], RunFolder]:
 
 
 def _objects(path: Path, fields: Mapping[str, Sequence[type]]) -> list[dict[str, Any]]:
-    """JSON objects, one a line; a line without an end is still being written, and is left out.
+    """JSON objects, one a line.
 
     Args:
         fields: which each object must have, and of which types.
     """
-    if not path.exists():
-        return []
-    content = path.read_text(errors="replace")
     found = []
-    for number, line in enumerate(content.split("\n")[:-1], start=1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: found {line[:60]!r}, expected JSON") from error
+    for number, (_, value) in enumerate(read_json_lines(path, *fields), start=1):
         for name, kinds in fields.items():
-            held = value.get(name) if isinstance(value, dict) else None
+            held = value[name]
             if type(held) not in kinds or (isinstance(held, float) and math.isnan(held)):
                 raise DataError(
                     f"{path}:{number}: field {name!r}: found {held!r}, expected"

@@ -4,9 +4,9 @@ import datetime
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pagap_jax
+from pagap_jax.files import read_json_lines
 
 TIMES_FILE = "stages.jsonl"
 
@@ -38,11 +38,9 @@ def in_words(folder: Path) -> str:
 
     '' where nothing was noted: the stages were run one by one.
     """
-    path = folder / TIMES_FILE
-    if not path.exists():
-        return ""
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    last: dict[str, Any] = {line["stage"]: line for line in lines}  # one that was made anew
+    names = ("stage", "ended", "seconds", "version", "commit")
+    rows = [row for _, row in read_json_lines(folder / TIMES_FILE, *names)]
+    last = {row["stage"]: row for row in rows}  # one that was made anew
     if not last:
         return ""
     ended = max(line["ended"] for line in last.values())

@@ -22,6 +22,11 @@ GLOSSARY = (
         "the share of prompts on which the golden model prefers a policy's response to the golden "
         "policy's; a tie counts half.",
     ),
+    (
+        "Select half, report half",
+        "half of the prompts choose the best checkpoint, the other half say how good it is, so "
+        "that choosing flatters no result.",
+    ),
     ("KL", "how far a policy is from SFT, KL(policy ‖ SFT), in nats a response."),
     (
         "Can't be told apart",

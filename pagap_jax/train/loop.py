@@ -118,12 +118,12 @@ class TrainLoop:
             state = fresh_state() if start is None else checkpoints.restore(start, abstract)
             # A fresh state may be that of another run, to be gone on with.
             first = int(state.step)
-            if start is not None and self.restore_step is not None:
-                checkpoints.end_with(start)
             if recorder:
                 recorder.resume(first)
             if validator:
                 validator.resume(first)
+            if start is not None and self.restore_step is not None:
+                checkpoints.end_with(start)
             if first and is_first():
                 print(f"{run.job}: goes on from step {first} of {self.train_steps}", flush=True)
             writers = open_writers(self.metrics, run)

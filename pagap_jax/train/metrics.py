@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from pagap_jax.errors import DataError, NotANumberError
-from pagap_jax.files import open_lines
+from pagap_jax.errors import NotANumberError
+from pagap_jax.files import open_lines, read_json_lines
 from pagap_jax.processes import is_first
 from pagap_jax.train.writers import MetricWriter
 
@@ -48,10 +48,10 @@ class MetricsLog:
         self._since = time.monotonic()
         if not is_first():
             return
-        rows = path.read_text().splitlines() if path.exists() else []
-        kept = [row for row in rows if row.endswith("}") and _step(path, row) <= start_step]
-        self._file = open_lines(path, kept)
-        for row in map(json.loads, kept):
+        rows = read_json_lines(path, "step")
+        kept = [(line, row) for line, row in rows if row["step"] <= start_step]
+        self._file = open_lines(path, [line for line, _ in kept])
+        for _, row in kept:
             self._hand_on(row)
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
@@ -123,15 +123,6 @@ class MetricsLog:
         known = {k: v for k, v in row.items() if v is not None and k not in ("step", "wall_time")}
         for writer in self._writers:
             writer.write_scalars(row["step"], known)
-
-
-def _step(path: epath.Path, row: str) -> int:
-    try:
-        return int(json.loads(row)["step"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: found the line {row[:80]!r}, expected a row of metrics"
-        ) from error
 
 
 def _not_finite(metrics: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import gin
 from etils import epath
 
 from pagap_jax.errors import ConfigError
-from pagap_jax.files import write_atomically
+from pagap_jax.files import read_json_lines, write_atomically
 from pagap_jax.processes import is_first
 from pagap_jax.ranges import Count, CountOrZero
 
@@ -54,8 +54,7 @@ class Validation:
         self._file = file
         self._plateau = plateau
         self._measure = measure
-        lines = file.read_text().splitlines() if file.exists() else []
-        self.rows: list[Row] = [json.loads(line) for line in lines]
+        self.rows: list[Row] = [row for _, row in read_json_lines(file, "step", "loss")]
 
     def resume(self, step: int) -> None:
         """Forgets what came after `step`: it will be made again."""

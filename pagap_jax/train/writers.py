@@ -2,13 +2,13 @@
 
 import ast
 import importlib.util
-import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pagap_jax.errors import ConfigError
+from pagap_jax.files import read_json_lines
 from pagap_jax.processes import is_first
 from pagap_jax.run_directory import RunDirectory
 
@@ -127,5 +127,4 @@ class WandbWriter:
 
 def _last_step(run: RunDirectory) -> int:
     """The last step that the run has a row of, one that will be made again too; 0 for none."""
-    lines = run.metrics.read_text().splitlines() if run.metrics.exists() else []
-    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+    return max((row["step"] for _, row in read_json_lines(run.metrics, "step")), default=0)

@@ -14,7 +14,7 @@ from pagap_jax.errors import ConfigError, DataError
 from pagap_jax.train.optimizer import adafactor
 from pagap_jax.train.state import abstract_params, abstract_state, init_params, init_state
 from tests.checkpoints.test_saving import MESH, TRANSFORMER, assert_same
-from tests.fixtures.damages import damage
+from tests.fixtures.damages import Damager, files_of
 
 DAMAGES = 24
 # Orbax leaves a loop behind where a read fails; it is collected when it likes.
@@ -55,10 +55,10 @@ def test_each_step_has_its_digests(copied, saved):
 
 
 def test_damages_are_refused_or_change_nothing(copied, saved):
-    generator = random.Random(0)
+    damager = Damager(files_of(copied / "2"), random.Random(0), files_of(copied / "1"))
     refused = 0
     for number in range(DAMAGES):
-        what, undo = damage(copied / "2", generator)
+        what, undo = damager.damage()
         try:
             found = restored(copied, 2)
         except (DataError, ConfigError) as error:

@@ -41,6 +41,12 @@ def test_texts_become_the_data_set_s_tokens(policy, golden_pairs, prompts):
     np.testing.assert_array_equal(encoded, golden_pairs.response_a)
 
 
+def test_what_a_console_shows_of_a_policy(policy):
+    shown = repr(policy)
+    assert f"prompt_length={policy.texts.prompt_length}, " in shown
+    assert "SamplingMethod(temperature=" in shown and "T5Config(vocab_size=" in shown
+
+
 def test_a_sample_s_log_prob_is_that_of_teacher_forcing(policy, prompts):
     """Also of responses that found no end; their texts encode to the same tokens here."""
     answers = policy.sample(prompts[:5], n=4, seed=3)

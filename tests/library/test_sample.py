@@ -53,6 +53,15 @@ def test_for_people(study, tmp_path, capsys, monkeypatch):
     assert len([line for line in lines if " nats, " in line]) == 4
 
 
+def test_text_that_the_vocabulary_does_not_know(study, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("late\nlate quantum late\n")
+    rows_of_run = ["sample", str(study / "sft"), "--prompts", str(tmp_path / "prompts.txt")]
+    assert main(rows_of_run) == 0
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "doesn't know" in line]
+    assert said.startswith("pagap sample: 1 of 2 prompts hold text that ")
+    assert "it reads prompt 2 as 'late " in said
+
+
 def test_a_checkpoint_of_another_program(tmp_path, capsys):
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "say 1"}\n{"prompt": "say 2"}\n')
     options = ["--vocabulary", "bytes", "--prompt_length", 12, "--response_length", 4]

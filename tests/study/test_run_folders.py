@@ -22,7 +22,8 @@ PROMPTS = ("short <b>prompt</b>", "long prompt " * 100)
 
 def write_run(folder, job, **facts):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"job": job}))
+    identity = {"job": job, "fingerprint": "f0", "configuration": [], "parents": {}}
+    (folder / "run.json").write_text(json.dumps(identity))
     (folder / "result.json").write_text(json.dumps(facts))
 
 
@@ -134,7 +135,10 @@ def test_a_study_says_when_it_was_made(own_study, text):
 
 @pytest.mark.parametrize(
     "line, message",
-    [("{", "expected JSON"), ('{"kind": "a", "message": "b", "value": "1"}', "'value': found '1'")],
+    [
+        ("{", "expected the JSON"),
+        ('{"kind": "a", "message": "b", "value": "1", "threshold": 1}', "'value': found '1'"),
+    ],
 )
 def test_a_damaged_line_is_refused_by_its_number(own_study, line, message):
     path = own_study / "seed_0" / "golden" / "warnings.jsonl"
