@@ -11,6 +11,7 @@ this machine's disk.
 import base64
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -29,6 +30,7 @@ from pagap_jax.errors import ConfigError, RetryError
 CACHE_VARIABLE = "PAGAP_CACHE_DIR"
 SIZE_VARIABLE = "PAGAP_CACHE_GIB"
 DEFAULT_GIB = 200
+STALLED_AFTER = 60.0  # seconds without a byte, after which a request is made again
 _IN_USE = 24 * 3600  # seconds since its last use in which a copy isn't deleted
 _GIB = 2**30
 # With which tensorstore's messages begin, where a bucket didn't answer well.
@@ -169,6 +171,8 @@ def told(path: epath.PathLike, at_start: bool = False) -> Iterator[None]:
         ConfigError: no permission (403), at the start.
         RetryError: it didn't answer well in spite of gcsfs's retries.
     """
+    if in_bucket(path):
+        _end_stalled_requests()
     try:
         yield
     except Exception as error:
@@ -258,9 +262,23 @@ def _delete_oldest(copies: Path, keep: Path) -> None:
             del sizes[place]
 
 
+@functools.cache
+def _end_stalled_requests() -> None:
+    """Gives gcsfs, before its first request, a limit of silence; it would wait for ever.
+
+    No limit of the whole: what is large takes long.
+    """
+    import aiohttp
+    from fsspec.config import conf
+
+    limit = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=STALLED_AFTER)
+    conf.setdefault("gcs", {}).setdefault("requests_timeout", limit)
+
+
 def _file_system(path: epath.PathLike) -> Any:
     import fsspec
 
+    _end_stalled_requests()
     scheme = os.fspath(path).partition("://")[0]
     system = fsspec.filesystem(scheme)
     system.invalidate_cache()  # another process may have written since

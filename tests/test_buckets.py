@@ -7,6 +7,7 @@ import sys
 import time
 import types
 
+import fsspec
 import gcsfs
 import pytest
 from etils import epath
@@ -99,6 +100,37 @@ def test_a_short_refusal_is_retried_and_a_long_one_named(status, bucket, server)
         write_atomically(f"{bucket}/a.txt", b"two")
     server.faults.clear()
     assert epath.Path(f"{bucket}/a.txt").read_bytes() == b"one"
+
+
+def test_what_hangs_is_asked_again(bucket, server, monkeypatch):
+    """gcsfs by itself would wait for ever."""
+    monkeypatch.setattr(buckets, "STALLED_AFTER", 0.5)
+    monkeypatch.setitem(fsspec.config.conf, "gcs", {})
+    buckets._end_stalled_requests.cache_clear()
+    write_atomically(f"{bucket}/d/a.txt", b"one")
+    server.faults[:] = [Fault("hang", times=2)]
+    assert (buckets.local_copy(f"{bucket}/d") / "a.txt").read_bytes() == b"one"
+    server.faults[:] = [Fault("hang")]
+    with pytest.raises(RetryError, match=r"/a.txt: the bucket didn't answer \(.*Timeout"):
+        write_atomically(f"{bucket}/a.txt", b"two")
+    buckets._end_stalled_requests.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # gcsfs's way
+def test_an_upload_that_breaks_off_leaves_what_was_there(bucket, server, tmp_path):
+    """After 90 % of a large file, which goes in pieces of 50 MB."""
+    pieces = b"x" * 50 * 2**20
+    (tmp_path / "large").write_bytes(b"0")
+    buckets.upload(tmp_path, bucket, [tmp_path / "large"])
+    with (tmp_path / "large").open("wb") as file:
+        file.writelines([pieces, pieces[: 2**20]])
+    server.faults[:] = [Fault("broken", "P", "upload_id", after=1)]
+    with pytest.raises(RetryError, match=r"/large: the bucket didn't answer"):
+        buckets.upload(tmp_path, bucket, [tmp_path / "large"])
+    server.faults.clear()
+    assert epath.Path(f"{bucket}/large").read_bytes() == b"0"
+    buckets.upload(tmp_path, bucket, [tmp_path / "large"])
+    assert buckets.checksums(f"{bucket}/large") == buckets.checksums(tmp_path / "large")
 
 
 def test_no_permission_is_said(bucket, server):
