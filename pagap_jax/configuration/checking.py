@@ -210,9 +210,10 @@ class Checked:
         """
         reached = {(outer, selector) for scope, selector in self.reached for outer in _outer(scope)}
         mentioned = set(_macro_names([statement.value for statement in statements]))
+        scopes, selectors = self._referred_to(statements)
         for (scope, selector, _), statement in self.bindings.items():
             used = (scope, selector) in reached
-            in_files = self._is_mentioned(scope, selector, statements)
+            in_files = selector in selectors and (not scope or scope in scopes)
             if not used and (statement.on_command_line or not in_files):
                 given = "/".join(filter(None, (scope, statement.selector)))
                 raise ConfigError(
@@ -229,12 +230,11 @@ class Checked:
                 f"nothing that {self.job.name} reads uses %{name}{hint}"
             )
 
-    def _is_mentioned(self, scope: str, selector: str, statements: Sequence[Statement]) -> bool:
-        """Whether some statement refers to the configurable, in a scope like this."""
+    def _referred_to(self, statements: Sequence[Statement]) -> tuple[set[str], set[str]]:
+        """Scopes and configurables that some statement refers to."""
         found = [(ref, place) for place in statements for ref in _references(place.value)]
         scopes = {outer for ref, _ in found for outer in _outer(ref.scopes)} | set(self.macros)
-        selectors = {registry.find(ref.selector, place.origin).selector for ref, place in found}
-        return selector in selectors and (not scope or scope in scopes)
+        return scopes, {registry.find(ref.selector, place.origin).selector for ref, place in found}
 
 
 def _with_quotes(source: Statement, annotation: Any) -> str:

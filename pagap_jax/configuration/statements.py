@@ -1,6 +1,7 @@
 """Reads gin files and command-line bindings into statements that know where they stand."""
 
 import dataclasses
+import functools
 import importlib
 import io
 import os
@@ -170,12 +171,12 @@ def _read_binding(binding: str) -> Statement:
     """A value that isn't gin is taken as text, unless it begins as gin does."""
     origin, not_gin = f"--gin.{binding}", ""
     try:
-        parsed = list(_parse(binding, origin))
+        parsed = _parse(binding, origin)
     except ConfigError as error:
         found = _TEXT.fullmatch(binding)
         if not found or found["text"].strip().capitalize() in ("True", "False", "None"):
             raise
-        parsed = list(_parse(f"{found['key']} = {found['text'].strip()!r}", origin))
+        parsed = _parse(f"{found['key']} = {found['text'].strip()!r}", origin)
         not_gin = str(error)
     if len(parsed) != 1 or not isinstance(parsed[0], config_parser.BindingStatement):
         raise ConfigError(f"{origin}: expected one --gin.NAME=VALUE")
@@ -183,12 +184,13 @@ def _read_binding(binding: str) -> Statement:
     return dataclasses.replace(statement, not_gin=not_gin)
 
 
-def _parse(text: str, shown: str) -> list[Any]:
+@functools.lru_cache(1024)  # a study reads the same files for hundreds of stages
+def _parse(text: str, shown: str) -> tuple[Any, ...]:
     """All statements of a file, or of one binding from the command line."""
     if _depth(text) > _MAX_DEPTH:  # parsers recurse, and so do the checks
         raise ConfigError(f"{shown}: found brackets over {_MAX_DEPTH} deep, expected fewer")
     try:
-        return list(config_parser.ConfigParser(io.StringIO(text), _Delegate()))
+        return tuple(config_parser.ConfigParser(io.StringIO(text), _Delegate()))
     except (SyntaxError, tokenize.TokenError, ValueError) as error:
         raise ConfigError(_syntax_message(error, text, shown)) from error
 
