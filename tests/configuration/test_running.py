@@ -5,8 +5,8 @@ import pytest
 
 from pagap_jax import configuration
 from pagap_jax.configuration import load_job
-from pagap_jax.configuration.suggestions import did_you_mean
 from pagap_jax.errors import DataError
+from pagap_jax.streams import Purpose, key_for
 from tests.fixtures.toy_job import BASE, CALLS, DIR, ToySource, refusal, run, toy, toy_job
 
 __all__ = ["toy"]
@@ -131,7 +131,7 @@ def test_an_error_of_the_job_comes_out_as_it_was_raised():
 
 def test_types_are_checked_while_the_tests_run():
     with pytest.raises(jaxtyping.TypeCheckError):
-        did_you_mean(3, ["a"])  # pyproject.toml asks for it
+        key_for("0", Purpose.DROPOUT)  # pyproject.toml asks for it
 
 
 def test_on_which_devices_a_run_is_computed_or_where_shown_is_no_part_of_its_identity():

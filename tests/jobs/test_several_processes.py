@@ -1,4 +1,4 @@
-"""Each job on 2 processes of 4 devices, or on one of 8, makes what one device makes.
+"""Each job on 2 processes of 2 devices, or on one of 8, makes what one device makes.
 
 Fully sharded, with a copy of the model across both processes, and with two slices.
 
@@ -25,16 +25,17 @@ from tests.fixtures.faults import Fault
 
 OTHERS = ("d_golden", "golden_responses", f"rows/{toy.ONLINE}")
 # Offline on one process: the replay is an offline run on two.
-TRAINED = {"1 x 8": ("golden", toy.ONLINE, toy.OFFLINE), "2 x 4": ("sft", "golden", toy.ONLINE)}
-LAUNCHES = {"1 x 8": (1, TRAINED["1 x 8"]), "2 x 4": (2, (*TRAINED["2 x 4"], *OTHERS))}
+TRAINED = {"1 x 8": ("golden", toy.ONLINE, toy.OFFLINE), "2 x 2": ("sft", "golden", toy.ONLINE)}
+# Processes and devices in all; with more of them toys spend their time in waiting for each other.
+LAUNCHES = {"1 x 8": (1, 8, TRAINED["1 x 8"]), "2 x 2": (2, 4, (*TRAINED["2 x 2"], *OTHERS))}
 SHARDED = {"NUM_PARTITIONS": 2, "PARAMETER_PARTITIONING_DIMS": 2}
 SPREAD = {
     ("1 x 8", "golden"): {"NUM_SLICES": 2, "NUM_PARTITIONS": 2},
     ("1 x 8", toy.ONLINE): {"NUM_SLICES": 2, **SHARDED},
-    ("2 x 4", "sft"): {"NUM_PARTITIONS": 8},  # each process has all rows, and a part of the model
+    ("2 x 2", "sft"): {"NUM_PARTITIONS": 4},  # each process has all rows, and a part of the model
 }
 D_ONLINE = f"{toy.ONLINE}/d_online"
-CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 4
+CONTINUED = f"continued/{toy.ONLINE}"  # begun on one device, killed, and ended on 2 x 2
 KEPT_OF_RELABEL = "kept_of_relabel.json"  # when one of two processes was asked to stop
 KILLED_AT, LAST_CHECKPOINT = 10, 4  # the one of step 8 may not be whole by then
 # Adam divides gradients near 0 by their own size: rounding there is worth some 1e-6.
@@ -51,7 +52,7 @@ def folders(study, tmp_path_factory):
     """What each launch wrote."""
     stages = toy.stages(study.directory)
     found = {}
-    for name, (processes, wanted) in LAUNCHES.items():
+    for name, (processes, devices, wanted) in LAUNCHES.items():
         folder = tmp_path_factory.mktemp("launched")
         jobs = []
         for stage in stages:
@@ -75,7 +76,7 @@ def folders(study, tmp_path_factory):
             pairs = folder / D_ONLINE
             jobs.append(toy.align_argv(folder / "replay", study.directory, pairs, **recorded))
         command = ["tests/fixtures/launched.py", json.dumps(jobs)]
-        toy.end(toy.launch(command, processes, devices=8), 0)
+        toy.end(toy.launch(command, processes, devices), 0)
         found[name] = folder
     return found
 
@@ -84,7 +85,7 @@ def stop_one_of_two(argv, folder):
     """SIGTERM to the second process at its first look; both end, and what is kept is noted."""
     struck = dataclasses.asdict(Fault("batch", "", 0, signal="SIGTERM"))
     commands = ["-m", "pagap_jax.main"], [str(toy.FAULTS), json.dumps(struck)]
-    toy.end(toy.launch_each([[*command, *argv] for command in commands], 8), 42)
+    toy.end(toy.launch_each([[*command, *argv] for command in commands], 4), 42)
     kept = [file.name for file in (folder / "d_golden" / "kept").iterdir()]
     (folder / KEPT_OF_RELABEL).write_text(json.dumps(kept))
 
@@ -107,7 +108,7 @@ def test_losses_and_parameters(run, launch, folders, study):
 
 def test_a_run_goes_on_on_other_devices(folders, study):
     """From its last checkpoint, with the batches and samples that it would have had."""
-    folder = folders["2 x 4"]
+    folder = folders["2 x 2"]
     before, found, whole = map(toy.metrics, (folder, folder / CONTINUED, study.seed / toy.ONLINE))
     assert found[:LAST_CHECKPOINT] == before[:LAST_CHECKPOINT]  # they weren't repeated
     assert [row["step"] for row in found] == [row["step"] for row in whole]
@@ -117,7 +118,7 @@ def test_a_run_goes_on_on_other_devices(folders, study):
 
 def test_the_replay_is_the_online_run_of_two_processes(folders):
     """App. F: the same parameters, bit for bit, from the D_online that two processes recorded."""
-    folder = folders["2 x 4"]
+    folder = folders["2 x 2"]
     assert toy.metrics(folder / "replay")[-1]["step"] == toy.TRAIN_STEPS
     online, replayed = (open_checkpoint(str(folder / run)).params for run in (toy.ONLINE, "replay"))
     assert online.keys() == replayed.keys()
@@ -129,10 +130,10 @@ def test_the_replay_is_the_online_run_of_two_processes(folders):
     ("launch", "name"),
     [
         ("1 x 8", D_ONLINE),
-        ("2 x 4", D_ONLINE),
-        ("2 x 4", f"continued/{D_ONLINE}"),
-        ("2 x 4", "d_golden"),
-        ("2 x 4", "golden_responses"),
+        ("2 x 2", D_ONLINE),
+        ("2 x 2", f"continued/{D_ONLINE}"),
+        ("2 x 2", "d_golden"),
+        ("2 x 2", "golden_responses"),
     ],
 )
 def test_data_sets(launch, name, folders, study):
@@ -145,7 +146,7 @@ def test_data_sets(launch, name, folders, study):
 
 
 def test_rows_of_two_processes(folders, study):
-    places = (path / "rows" / toy.ONLINE / "rows.jsonl" for path in (study.seed, folders["2 x 4"]))
+    places = (path / "rows" / toy.ONLINE / "rows.jsonl" for path in (study.seed, folders["2 x 2"]))
     expected, found = (
         [json.loads(line) for line in place.read_text().splitlines()] for place in places
     )
@@ -158,8 +159,8 @@ def test_rows_of_two_processes(folders, study):
 
 def test_one_that_is_asked_to_stop_stops_both(folders):
     """Together, in the midst of a data set; what came of it in the end is compared above."""
-    kept = json.loads((folders["2 x 4"] / KEPT_OF_RELABEL).read_text())
-    assert kept and not (folders["2 x 4"] / "d_golden" / "kept").exists()
+    kept = json.loads((folders["2 x 2"] / KEPT_OF_RELABEL).read_text())
+    assert kept and not (folders["2 x 2"] / "d_golden" / "kept").exists()
 
 
 @pytest.mark.parametrize("killed", [0, 1])
