@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: None for this process's own; its signals are then watched to its end.
     """
     if argv is None:
+        stopping.ignore_at_the_very_end()
         stopping.watch("pagap")  # before the other imports, which take a moment
         return stopping.over(_run(sys.argv[1:]))
     with stopping.watched():

@@ -9,6 +9,7 @@ ends the process after a moment: what is on disk is whole or absent, and the ker
 the process, so an end is safe at any time. A second Ctrl-C ends the process at once.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -153,6 +154,14 @@ def said_on(console: int) -> Iterator[None]:
         yield
     finally:
         _watch.console = before
+
+
+def ignore_at_the_very_end() -> None:
+    """For a process of its own, first of all: Python gives signals back at last, which would kill.
+
+    The job is over by then, with its exit code, and what is registered first runs last.
+    """
+    atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in NAMES])
 
 
 def over(exit_code: int) -> int:

@@ -22,6 +22,7 @@ PROGRAM = """\
 import gc, sys, time
 from pagap_jax import stopping
 from pagap_jax.errors import StoppedError
+stopping.ignore_at_the_very_end()
 stopping.watch("pagap toy")
 stopping.share(lambda: None, lambda code: None, 0.5)  # seconds of patience
 def work():
@@ -135,6 +136,24 @@ def test_a_job_that_is_over_keeps_its_exit_code(start):
     process.send_signal(signal.SIGTERM)
     code, said = end(process)
     assert code == 0 and "is over already" in said
+
+
+ENDS = """\
+    import os
+    class Last:
+        def __del__(self, write=os.write, sleep=time.sleep):
+            write(1, b"ready\\n")
+            sleep(2)
+    sys.modules["last"] = Last()  # goes when Python has given the signals back
+    stopping.over(0)
+"""
+
+
+@pytest.mark.parametrize("number", EXIT_CODES)
+def test_a_signal_while_python_ends_changes_no_exit_code(number, start):
+    process = start(ENDS)
+    process.send_signal(number)
+    assert end(process)[0] == 0
 
 
 def test_an_ignored_ctrl_c_stays_ignored_and_handlers_come_back():

@@ -222,11 +222,11 @@ def test_warnings_are_those_of_an_uninterrupted_study(study, killed_study):
 
 
 def test_checkpoints_are_those_of_an_uninterrupted_study(study, killed_study):
-    checkpoints = sorted(study.seed.glob("*/checkpoints/[0-9]*"))
+    checkpoints = sorted(killed_study.glob("seed_0/*/checkpoints/[0-9]*"))
     assert len(checkpoints) == 3 + 3 + 1 + 1 + 3 * 3
     for checkpoint in checkpoints:
-        killed = killed_study / checkpoint.relative_to(study.directory)
-        toy.assert_same_checkpoint(checkpoint, killed)
+        whole = study.directory / checkpoint.relative_to(killed_study)
+        toy.assert_same_checkpoint(whole, checkpoint)
 
 
 def test_d_online_is_that_of_an_uninterrupted_run(study, killed_study):
