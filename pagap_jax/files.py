@@ -10,10 +10,11 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import google_crc32c
 from etils import epath
 
 from pagap_jax.buckets import in_bucket, told
@@ -30,6 +31,9 @@ _SPECIAL = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+# What reading a damaged .npz raises; its encryption and compression flags may be hit, too.
+_DAMAGES = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+SEAL = "crc32c"  # of a JSON file's other fields
 PACKAGED = "package:"  # prefix of what ships with this package
 
 
@@ -126,11 +130,28 @@ def _object(content: bytes, where: str, names: Sequence[str]) -> dict[str, Any]:
         raise DataError(f"{where}: found {str(found)[:60]!r}, expected a JSON object")
     if missing := [name for name in names if name not in found]:
         raise DataError(f"{where}: found no field {missing[0]!r}, expected what a job wrote")
+    if SEAL in found and found[SEAL] != _seal_of(found):
+        raise DataError(f"{where}: found other content than was written (CRC32C): it is damaged")
     return found
 
 
-def read_arrays(path: epath.PathLike) -> "dict[str, np.ndarray]":
+def sealed_json(fields: Mapping[str, Any]) -> bytes:
+    """A JSON object with a checksum of itself, by which `read_json` tells whether it is whole."""
+    sealed = {**fields, SEAL: _seal_of(json.loads(json.dumps(fields)))}
+    return (json.dumps(sealed, indent=2) + "\n").encode()
+
+
+def _seal_of(fields: Mapping[str, Any]) -> str:
+    """CRC32C of the fields, the seal not among them, whatever their order and spaces."""
+    rest = {name: value for name, value in fields.items() if name != SEAL}
+    return f"{google_crc32c.value(json.dumps(rest, sort_keys=True).encode()):08x}"
+
+
+def read_arrays(path: epath.PathLike, *names: str) -> "dict[str, np.ndarray]":
     """The arrays of an .npz file, by their names; its own checksums tell what is damaged.
+
+    Args:
+        names: of arrays that it has to have.
 
     Raises:
         DataError: it can't be read; names it.
@@ -139,9 +160,12 @@ def read_arrays(path: epath.PathLike) -> "dict[str, np.ndarray]":
 
     try:
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            found = dict(arrays)
+    except _DAMAGES as error:
         raise DataError(f"{os.fspath(path)}: can't be read: {error}") from error
+    if missing := [name for name in names if name not in found]:
+        raise DataError(f"{os.fspath(path)}: can't be read: it has no array {missing[0]!r}")
+    return found
 
 
 @contextlib.contextmanager

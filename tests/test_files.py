@@ -16,6 +16,7 @@ from pagap_jax.files import (
     read_json_lines,
     refuse_special,
     room_for,
+    sealed_json,
     write_atomically,
 )
 from pagap_jax.lineage import fingerprint_of
@@ -120,3 +121,20 @@ def test_what_is_no_json_of_a_job_is_named(content, message, tmp_path):
         read_json_lines(tmp_path / "rows.jsonl", "step")
     (tmp_path / "rows.jsonl").write_bytes(whole + content)  # still being written
     assert read_json_lines(tmp_path / "rows.jsonl", "step") == [('{"step": 1}', {"step": 1})]
+
+
+def test_what_is_sealed_is_read_as_it_was_written_or_refused(tmp_path):
+    fields = {"a": 1.5, "b": {10: [1], 9: (2, None)}, "c": "ü", "d": float("nan")}
+    whole = sealed_json(fields)
+    file = tmp_path / "sealed.json"
+    file.write_bytes(whole)
+    found = read_json(file)
+    assert str(found["b"]) == "{'10': [1], '9': [2, None]}"
+    for place in range(len(whole)):
+        for bit in (1, 4):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            try:
+                again = read_json(file)
+            except DataError:
+                continue
+            assert all(str(again[name]) == str(found[name]) for name in fields), (place, bit)

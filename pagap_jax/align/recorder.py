@@ -64,7 +64,7 @@ class StreamRecorder:
     def _read(self, file: epath.Path, recorded: int) -> dict[str, np.ndarray]:
         """A file's columns, whose own checksums tell what is damaged."""
         try:
-            return read_arrays(file)
+            return read_arrays(file, *(field.name for field in dataclasses.fields(TokenPairs)))
         except DataError as error:
             raise DataError(
                 f"{error}: steps {recorded} to {int(file.stem) - 1} of D_online"

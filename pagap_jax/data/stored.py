@@ -5,7 +5,6 @@ diverge (App. F). So the ids are what is read back; the text is there for people
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -20,7 +19,7 @@ from pagap_jax.data.prompts import decoded, prompt_ids
 from pagap_jax.data.stored_metadata import METADATA_FILE, SCHEMA_VERSION, is_complete
 from pagap_jax.data.vocabulary import PAD_ID, describe_vocabulary
 from pagap_jax.errors import DataError
-from pagap_jax.files import room_for, write_atomically
+from pagap_jax.files import room_for, sealed_json, write_atomically
 
 DATASET_NAME = "token_pairs"
 ROWS_FILE = "rows.npz"  # of every row, read or not: lengths, scalars, which prompt
@@ -153,7 +152,7 @@ def write_token_pairs(
         "report": report,
     }
     _move(writing, directory, metadata["files"])
-    write_atomically(directory / METADATA_FILE, (json.dumps(metadata, indent=2) + "\n").encode())
+    write_atomically(directory / METADATA_FILE, sealed_json(metadata))
 
 
 def _move(writing: pathlib.Path, directory: pathlib.Path, files: Iterable[str]) -> None:

@@ -1,7 +1,6 @@
 """What a data set says of itself in pairs.json, and where its files are read."""
 
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from etils import epath
 
 from pagap_jax.buckets import checksum, in_bucket, local_copy
 from pagap_jax.errors import DataError
-from pagap_jax.files import refuse_special
+from pagap_jax.files import read_json, refuse_special
 
 METADATA_FILE = "pairs.json"  # moved into place last: a data set without it isn't complete
 SCHEMA_VERSION = 4
@@ -26,7 +25,7 @@ def local_folder(directory: str | os.PathLike) -> pathlib.Path:
     """Where on this machine's disk a complete data set is read; a copy where it is in a bucket."""
     if not in_bucket(directory):
         return pathlib.Path(directory)
-    files = json.loads((epath.Path(directory) / METADATA_FILE).read_text())["files"]
+    files = read_json(epath.Path(directory) / METADATA_FILE, "files")["files"]
     return local_copy(directory, [*files, METADATA_FILE])
 
 
@@ -44,10 +43,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
         raise DataError(
             f"{directory}: found no {METADATA_FILE}, expected a complete data set of token pairs"
         )
-    try:
-        metadata = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path}: found {error}, expected JSON") from error
+    metadata = read_json(path)
     if metadata.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
             f"{path}: field 'schema_version': found {metadata.get('schema_version')!r}, "

@@ -23,7 +23,7 @@ class KeptMeasures:
         path = self.folder / f"{step}.npz"
         if not path.exists():
             return None
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, "fields")
         fields = json.loads(str(arrays["fields"]))
         outcomes, shown = (
             {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}

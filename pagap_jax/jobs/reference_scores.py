@@ -106,7 +106,7 @@ def read_reference_scores(path: str, expected: dict[str, Any]) -> np.ndarray:
     file = epath.Path(path) / SCORES_FILE
     if not file.exists():
         raise ConfigError(f"{path} holds no finished run of `reference_scores`")
-    arrays = read_arrays(file)
+    arrays = read_arrays(file, "scores", "origin")
     scores, found = arrays["scores"], json.loads(str(arrays["origin"]))
     for name, value in expected.items():
         if found.get(name) != value:

@@ -38,7 +38,7 @@ class KeptRows:
         """How many rows are done, and each array of their results, rows first; (0, []) at first."""
         if not self.path.exists():
             return 0, []
-        arrays = read_arrays(self.path)
+        arrays = read_arrays(self.path, "rows")
         return int(arrays["rows"]), [arrays[f"array_{i}"] for i in range(len(arrays) - 1)]
 
     def write(self, rows: int, arrays: Sequence[np.ndarray]) -> None:

@@ -10,6 +10,7 @@ from pagap_jax.data.batches import SHUFFLED
 from pagap_jax.data.prompts import prompt_id
 from pagap_jax.data.reading import columns, open_token_pairs, read_batch, read_token_pairs
 from pagap_jax.errors import DataError, StoppedError
+from pagap_jax.files import sealed_json
 from pagap_jax.jobs.inputs import batch_at
 from pagap_jax.mapping.batching import order_by_length
 from pagap_jax.model.sharding import make_mesh
@@ -98,7 +99,7 @@ def test_a_spoilt_row_is_told_when_it_is_read(directory):
     shard.write_bytes(content[:200] + bytes(len(content) - 200))
     metadata = json.loads((directory / "pairs.json").read_text())
     del metadata["checksums"]  # as of data sets from before there were any
-    (directory / "pairs.json").write_text(json.dumps(metadata))
+    (directory / "pairs.json").write_bytes(sealed_json(metadata))
     pairs = open_token_pairs(directory, "train")
     with pytest.raises(DataError, match="split 'train' can't be read"):
         pairs.response_b[np.array([30])]

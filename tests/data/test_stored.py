@@ -12,6 +12,7 @@ import pytest
 from pagap_jax.data import stored, stored_metadata
 from pagap_jax.data.reading import read_token_pairs
 from pagap_jax.errors import DataError, NoRoomError
+from pagap_jax.files import sealed_json
 from tests.fixtures.room import files_end_at
 from tests.fixtures.stored_pairs import LetterVocabulary, random_pairs
 
@@ -169,7 +170,7 @@ def test_without_checksums_records_own_sums_tell(tmp_path):
     write(tmp_path)
     metadata = json.loads((tmp_path / stored_metadata.METADATA_FILE).read_text())
     del metadata["checksums"]
-    (tmp_path / stored_metadata.METADATA_FILE).write_text(json.dumps(metadata))
+    (tmp_path / stored_metadata.METADATA_FILE).write_bytes(sealed_json(metadata))
     shard = next(tmp_path.glob("*train.array_record*"))
     content = shard.read_bytes()
     shard.write_bytes(content[:200] + bytes(len(content) - 200))
@@ -180,7 +181,7 @@ def test_without_checksums_records_own_sums_tell(tmp_path):
 def test_another_schema_is_refused(tmp_path):
     write(tmp_path)
     path = tmp_path / stored_metadata.METADATA_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+    path.write_bytes(sealed_json(json.loads(path.read_text()) | {"schema_version": 99}))
     with pytest.raises(DataError, match="'schema_version': found 99, expected 4: prepare again"):
         read_token_pairs(tmp_path, "train")
 
