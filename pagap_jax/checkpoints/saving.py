@@ -15,7 +15,7 @@ from pagap_jax.buckets import absolute, as_ours
 from pagap_jax.checkpoints.digests import check_digests, write_digests
 from pagap_jax.checkpoints.orbax import METADATA, OPTIMIZER, PARAMS, has_orbax_metadata
 from pagap_jax.errors import ConfigError, DataError, NoRoomError, PagapError
-from pagap_jax.files import room_for
+from pagap_jax.files import read_json, room_for
 from pagap_jax.processes import are_several, is_first
 
 METRICS = "metrics"
@@ -30,6 +30,27 @@ class TrainState:
     step: Any  # int32 []; like the rest, its shape or its sharding where a state is abstract
     params: Any
     opt_state: Any
+
+
+@contextlib.contextmanager
+def _rows_are_named(directory: epath.PathLike) -> Iterator[None]:
+    """Where Orbax opens a folder, of which it reads all rows of metrics at once.
+
+    Raises:
+        DataError: one of them is damaged; names it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        for file in sorted(epath.Path(directory).glob(f"*/{METRICS}/{METRICS}")):
+            try:
+                read_json(file)
+            except DataError as damaged:
+                raise DataError(
+                    f"{damaged}: the checkpoint is damaged. Delete {file.parent.parent}, and the"
+                    " run goes on from the one before it"
+                ) from error
+        raise
 
 
 class Checkpoints:
@@ -58,14 +79,15 @@ class Checkpoints:
         self._max_to_keep = max_to_keep
         self._best_of = best_of
         self._keep_optimizer_states = keep_optimizer_states
-        self._manager = ocp.CheckpointManager(
-            absolute(directory),
-            options=ocp.CheckpointManagerOptions(
-                create=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_digests),
-            ),
-            item_names=(PARAMS, OPTIMIZER, METRICS),
-        )
+        with _rows_are_named(directory):
+            self._manager = ocp.CheckpointManager(
+                absolute(directory),
+                options=ocp.CheckpointManagerOptions(
+                    create=True,
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._add_digests),
+                ),
+                item_names=(PARAMS, OPTIMIZER, METRICS),
+            )
         self._saving, self._saving_bytes = 0, 0  # step and size of the last save
         self._failed = 0
         self._left: list[int] = []  # steps

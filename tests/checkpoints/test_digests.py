@@ -93,6 +93,17 @@ def test_without_digests_what_orbax_sees_is_named(copied):
         restored(copied, 2)
 
 
+def test_rows_that_orbax_reads_first_are_named(copied, saved):
+    saver = Checkpoints(copied)
+    saver.save(saved[1][2], 3, {"loss": {"values": [1.0]}})
+    saver.close()
+    (copied / "3" / "metrics" / "metrics").write_bytes(b'{"lo')
+    with pytest.raises(DataError, match=r"3/metrics/metrics: found .*Delete .*checkpoints/3, and"):
+        Checkpoints(copied)
+    shutil.rmtree(copied / "3")
+    assert_same(restored(copied, 2), saved[1][2])
+
+
 def test_the_step_to_go_back_to(copied):
     reader = Checkpoints(copied)
     assert [reader.chosen(wanted) for wanted in (None, "previous", 1, 2)] == [2, 1, 1, 2]
