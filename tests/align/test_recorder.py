@@ -97,6 +97,15 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(made, flushed, checkpoint, r
     assert_complete(again)
 
 
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_run_goes_back_whose_d_online_is_made(step, recorder):
+    record(recorder, 0, STEPS, flush_at=(2, STEPS))
+    recorder.finish(LetterVocabulary(), REPORT)
+    again = StreamRecorder(recorder._stream.parent, PROMPT_LENGTH)
+    record(again, step, STEPS, flush_at=(4, STEPS))
+    assert_complete(again)
+
+
 def test_an_unfinished_file_is_dropped(recorder):
     record(recorder, 0, 2, flush_at=(2,))
     (recorder._stream / "00000004.tmp").write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""Damaged and hostile checkpoints: a typed error or the right arrays, and no memory for lies."""
+"""Damaged and hostile files: a typed error or the right arrays, and no memory for lies."""
 
 import json
 import random
@@ -21,7 +21,7 @@ DAMAGES = 40
 MEMORY = 512 * 2**20  # bytes above what the process had; the checkpoints have 0.4 MB
 
 
-@pytest.mark.parametrize("kind", ["t5x", "hugging_face"])
+@pytest.mark.parametrize("kind", ["t5x", "hugging_face", "data_set", "stream"])
 def test_damages_are_refused_or_change_nothing(kind, tmp_path):
     """gzip's sums, the index, headers and shapes tell of them; two thousand by tests.fixtures."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
