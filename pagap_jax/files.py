@@ -103,8 +103,8 @@ def read_json(path: epath.PathLike, *names: str) -> dict[str, Any]:
     return _object(epath.Path(path).read_bytes(), os.fspath(path), names)
 
 
-def read_json_lines(path: epath.PathLike, *names: str) -> list[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a file that has one a line, with their lines; [] where there is none.
+def read_json_lines(path: epath.PathLike, *names: str) -> list[dict[str, Any]]:
+    """The JSON objects of a file that has one a line; [] where there is no file.
 
     A last line without an end is left out: a job was killed as it wrote it, or is still at it.
 
@@ -113,11 +113,11 @@ def read_json_lines(path: epath.PathLike, *names: str) -> list[tuple[str, dict[s
     """
     file = epath.Path(path)
     content = file.read_bytes() if file.exists() else b""
-    found = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        row = _object(line, f"{os.fspath(path)}:{number}", names)
-        found.append((line.decode(), row))
-    return found
+    lines = content.split(b"\n")[:-1]
+    return [
+        _object(line, f"{os.fspath(path)}:{number}", names)
+        for number, line in enumerate(lines, start=1)
+    ]
 
 
 def _object(content: bytes, where: str, names: Sequence[str]) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def _run(arguments: list[str]) -> int:
             traceback.print_exc()
         if said:
             print(f"{name}: {said}", file=sys.stderr)
-        return processes.end_early(RetryError.exit_code if said else processes.exit_code_of(error))
+        code = RetryError.exit_code if said else processes.exit_code_of(error)
+        return processes.end_early(stopping.exit_code_or(code))
     return 0
 
 

@@ -119,16 +119,20 @@ class Peers:
 class Watch:
     """The thread that writes and reads beats while a launch of several processes runs."""
 
-    def __init__(self, client: Any, index: int, count: int):
+    def __init__(self, index: int, count: int):
         self.peers = Peers(index, count, time.monotonic())
-        self._client = client
+        self._client: Any = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="peers", daemon=True)
         self._handler: Callable | None = None
 
-    def start(self) -> None:
-        """Beats from now on; an abort by JAX is commented on from now on as well."""
+    def start(self, client: Any) -> None:
+        """Beats from now on, by JAX's client of the key-value store: all have joined."""
+        self._client = client
         self._thread.start()
+
+    def explain_aborts(self) -> None:
+        """Says from now on why JAX aborts this process, which it does where another one is lost."""
         libc = _libc()
         self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._on_abort)
         libc.signal(signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
@@ -172,13 +176,15 @@ class Watch:
     def _on_abort(self, _: int) -> None:
         """In a thread of JAX's, which aborts the process where this returns."""
         said = self.peers.loss()
-        if not said and self.peers.index:
+        if self._client is None:
+            said = f"JAX ended this process: another one is gone that hadn't joined yet. {AGAIN}"
+        elif not said and self.peers.index:
             first = self.peers.named([0], "was last heard of")
             said = f"JAX ended this process, most often because the first one is gone: {first}. "
             said += AGAIN
         if said:
             stopping.say(said)
-            os._exit(RetryError.exit_code)
+            os._exit(stopping.exit_code_or(RetryError.exit_code))
 
 
 def _libc() -> Any:

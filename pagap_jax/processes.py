@@ -62,6 +62,8 @@ def join_processes() -> None:
             " by way of JAX's preemption service. Leave the variable away"
         )
     meet(address, count, index, within)
+    _peers = Watch(index, count)
+    _peers.explain_aborts()
     try:
         jax.distributed.initialize(
             address,
@@ -78,8 +80,7 @@ def join_processes() -> None:
         ) from error
     _index, _count = index, count
     _share_requests_to_stop()
-    _peers = Watch(distributed.global_state.client, index, count)
-    _peers.start()
+    _peers.start(distributed.global_state.client)
     atexit.register(_peers.stop)  # before JAX's own, which waits for the others
 
 

@@ -150,5 +150,5 @@ def told(who: str, warning: Mapping[str, Any]) -> str:
 
 def read_warnings(folder: str | Path | epath.Path) -> list[dict[str, Any]]:
     """The warnings of the run in a folder, oldest first."""
-    file = epath.Path(folder) / WARNINGS_FILE
-    return [row for _, row in read_json_lines(file, "kind", "message", "value", "step")]
+    names = ("kind", "message", "value", "step")
+    return read_json_lines(epath.Path(folder) / WARNINGS_FILE, *names)

@@ -126,6 +126,11 @@ def is_requested() -> bool:
     return _watch.number is not None
 
 
+def exit_code_or(otherwise: int) -> int:
+    """The exit code that the signal asks for; without one the other, of what it may have caused."""
+    return stopped("").exit_code if is_requested() else otherwise
+
+
 def stopped(said: str) -> StoppedError:
     """The error that ends a job which was asked to stop; its exit code is by the signal."""
     return ERRORS[signal.Signals(_watch.number or signal.SIGTERM)](said)

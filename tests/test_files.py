@@ -120,7 +120,7 @@ def test_what_is_no_json_of_a_job_is_named(content, message, tmp_path):
     with pytest.raises(DataError, match=rf"rows.jsonl:2: .*{message}"):
         read_json_lines(tmp_path / "rows.jsonl", "step")
     (tmp_path / "rows.jsonl").write_bytes(whole + content)  # still being written
-    assert read_json_lines(tmp_path / "rows.jsonl", "step") == [('{"step": 1}', {"step": 1})]
+    assert read_json_lines(tmp_path / "rows.jsonl", "step") == [{"step": 1}]
 
 
 def test_what_is_sealed_is_read_as_it_was_written_or_refused(tmp_path):

@@ -130,6 +130,24 @@ def test_one_of_two_hosts_ends_with_42_and_says_so(address):
     assert "started on 1 of 2 hosts: nothing was heard of process 1 within 1 s" in result.stderr
 
 
+@pytest.mark.parametrize("gone", [0, 1])
+def test_one_that_is_gone_before_it_joined_is_worth_a_restart(gone, address):
+    """It was asked to stop after the roll call; JAX aborts those who wait for it."""
+    told = []
+    other = threading.Thread(
+        target=lambda: told.append(meet(address, 2, gone, 30.0)), name="comes and goes"
+    )
+    other.start()
+    result = start(
+        JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=f"{1 - gone}",
+        PAGAP_START_WITHIN="2",
+    )  # fmt: skip
+    other.join()
+    assert told == [None]
+    assert result.returncode == 42
+    assert "another one is gone that hadn't joined yet" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [

@@ -40,14 +40,9 @@ class Texts:
         response_length: tokens, R, end token included; a longer response loses its end.
     """
 
-    vocabulary: Any
+    vocabulary: Any = dataclasses.field(repr=False)
     prompt_length: int
     response_length: int
-
-    @property
-    def lengths(self) -> str:
-        """Both, for people."""
-        return f"prompt_length={self.prompt_length}, response_length={self.response_length}"
 
     def prompts(self, texts: Sequence[str]) -> np.ndarray:
         """int32[E, P].

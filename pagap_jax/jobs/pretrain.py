@@ -175,4 +175,4 @@ def pretraining_loss(
 
 def last_logged(run: RunDirectory, name: str) -> float:
     """A metric's last row."""
-    return read_json_lines(run.metrics, name)[-1][1][name]
+    return read_json_lines(run.metrics, name)[-1][name]

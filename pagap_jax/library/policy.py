@@ -64,9 +64,7 @@ class TextPolicy:
         self._scorer = compile_for(self._scores, 1, batches.mesh)
 
     def __repr__(self) -> str:
-        return (
-            f"TextPolicy({self.texts.lengths}, {self.sampling}, {self._policy.transformer.config})"
-        )
+        return f"TextPolicy({self.texts}, {self.sampling}, {self._policy.transformer.config})"
 
     def sample(self, texts: Sequence[str], n: int = 1, seed: int = 0) -> list[list[Response]]:
         """`n` responses to each prompt; the same arguments give the same responses.

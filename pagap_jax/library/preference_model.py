@@ -49,7 +49,7 @@ class TextPreferenceModel:
         self.texts, self._judge, self._batches = texts, judge, batches
 
     def __repr__(self) -> str:
-        return f"TextPreferenceModel({self.texts.lengths})"
+        return f"TextPreferenceModel({self.texts})"
 
     def judge(
         self, texts: Sequence[str], a: Sequence[str | Response], b: Sequence[str | Response]

@@ -20,7 +20,7 @@ def _result(stage: str, field: str) -> Callable[[Path], float]:
 def _row(stage: str, field: str) -> Callable[[Path], float]:
     def measure(folder: Path) -> float:
         rows = read_json_lines(folder / stage / "rows.jsonl")
-        return _number(rows[-1][1] if rows else None, field)
+        return _number(rows[-1] if rows else None, field)
 
     return measure
 

@@ -225,7 +225,7 @@ def training_of(plan: Plan) -> Sequence[Mapping[str, Any]]:
         for arm, run in compared.items():
             file = StudyPlace(plan.study_dir).here / f"seed_{seed}" / run / METRICS_FILE
             kept = TRAINING[TRAINING.index("step") :]
-            found = [row for _, row in read_json_lines(file, *kept)]
+            found = read_json_lines(file, *kept)
             rows += [{"seed": seed, "arm": arm} | {k: row[k] for k in kept} for row in found]
     return rows
 

@@ -111,7 +111,7 @@ def _objects(path: Path, fields: Mapping[str, Sequence[type]]) -> list[dict[str,
         fields: which each object must have, and of which types.
     """
     found = []
-    for number, (_, value) in enumerate(read_json_lines(path, *fields), start=1):
+    for number, value in enumerate(read_json_lines(path, *fields), start=1):
         for name, kinds in fields.items():
             held = value[name]
             if type(held) not in kinds or (isinstance(held, float) and math.isnan(held)):

@@ -39,7 +39,7 @@ def in_words(folder: Path) -> str:
     '' where nothing was noted: the stages were run one by one.
     """
     names = ("stage", "ended", "seconds", "version", "commit")
-    rows = [row for _, row in read_json_lines(folder / TIMES_FILE, *names)]
+    rows = read_json_lines(folder / TIMES_FILE, *names)
     last = {row["stage"]: row for row in rows}  # one that was made anew
     if not last:
         return ""

@@ -48,10 +48,9 @@ class MetricsLog:
         self._since = time.monotonic()
         if not is_first():
             return
-        rows = read_json_lines(path, "step")
-        kept = [(line, row) for line, row in rows if row["step"] <= start_step]
-        self._file = open_lines(path, [line for line, _ in kept])
-        for _, row in kept:
+        kept = [row for row in read_json_lines(path, "step") if row["step"] <= start_step]
+        self._file = open_lines(path, [json.dumps(row) for row in kept])
+        for row in kept:
             self._hand_on(row)
 
     def add(self, metrics: dict[str, jax.Array]) -> None:

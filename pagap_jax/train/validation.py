@@ -54,7 +54,7 @@ class Validation:
         self._file = file
         self._plateau = plateau
         self._measure = measure
-        self.rows: list[Row] = [row for _, row in read_json_lines(file, "step", "loss")]
+        self.rows: list[Row] = read_json_lines(file, "step", "loss")
 
     def resume(self, step: int) -> None:
         """Forgets what came after `step`: it will be made again."""

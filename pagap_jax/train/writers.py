@@ -127,4 +127,4 @@ class WandbWriter:
 
 def _last_step(run: RunDirectory) -> int:
     """The last step that the run has a row of, one that will be made again too; 0 for none."""
-    return max((row["step"] for _, row in read_json_lines(run.metrics, "step")), default=0)
+    return max((row["step"] for row in read_json_lines(run.metrics, "step")), default=0)

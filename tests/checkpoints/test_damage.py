@@ -17,18 +17,19 @@ from tests.fixtures import damages, t5x
 
 T5X = t5x.DIRECTORY / "t5_1_0_tiny" / "checkpoint_10"
 HF = t5x.DIRECTORY.parent / "hf" / "t5_1_0_tiny"
-DAMAGES = 40
+DAMAGES = {"t5x": 150, "hugging_face": 75, "data_set": 40, "stream": 40}
 MEMORY = 512 * 2**20  # bytes above what the process had; the checkpoints have 0.4 MB
 
 
-@pytest.mark.parametrize("kind", ["t5x", "hugging_face", "data_set", "stream"])
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_damages_are_refused_or_change_nothing(kind, tmp_path):
     """gzip's sums, the index, headers and shapes tell of them; two thousand by tests.fixtures."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     read, damager = damages.KINDS[kind](tmp_path, random.Random(0))
-    counts, wrong = damages.campaign(read, damager, DAMAGES, PagapError)
+    counts, wrong = damages.campaign(read, damager, DAMAGES[kind], PagapError)
     assert not wrong
-    assert sum(n for what, n in counts.items() if what.endswith("refused")) > DAMAGES // 3, counts
+    refused = sum(n for what, n in counts.items() if what.endswith("refused"))
+    assert refused > DAMAGES[kind] / 2, counts
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
 
 
