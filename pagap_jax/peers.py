@@ -139,10 +139,19 @@ class Watch:
 
     def stop(self) -> None:
         """Before Python shuts down: no thread may then be in a call of JAX's."""
-        _libc().signal(signal.SIGABRT, None)
         self.peers.is_over = True
         self._over.set()
         self._thread.join()
+
+    def end(self, shut_down: Callable[[], None]) -> None:
+        """Waits for the others by JAX's `shut_down`; where one is lost a restart is worth it."""
+        self.stop()
+        try:
+            shut_down()
+        except RuntimeError:
+            stopping.say(f"the others aren't there to end together. {AGAIN}")
+            os._exit(stopping.exit_code_or(RetryError.exit_code))
+        _libc().signal(signal.SIGABRT, None)
 
     def wait_for_loss(self) -> str:
         """The sentence on those that are lost, once it's known; '' where all are heard of."""

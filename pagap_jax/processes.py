@@ -81,7 +81,7 @@ def join_processes() -> None:
     _index, _count = index, count
     _share_requests_to_stop()
     _peers.start(distributed.global_state.client)
-    atexit.register(_peers.stop)  # before JAX's own, which waits for the others
+    atexit.register(_peers.end, jax.distributed.shutdown)  # before JAX does the same
 
 
 def _share_requests_to_stop() -> None:

@@ -170,8 +170,11 @@ def ignore_at_the_very_end() -> None:
 
 
 def over(exit_code: int) -> int:
-    """Notes and gives back the exit code: a signal while Python shuts down doesn't change it."""
-    _watch.exit_code = exit_code
+    """Notes and gives back the exit code: a signal while Python shuts down doesn't change it.
+
+    Other processes that this one then waits for have as long as it had itself.
+    """
+    _watch.exit_code, _watch.quiet_since = exit_code, time.monotonic()
     return exit_code
 
 

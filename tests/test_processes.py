@@ -206,6 +206,18 @@ def test_what_one_process_ends_with_is_not_lost(failing, tmp_path):
     assert "nothing.gin" in said
 
 
+def test_one_that_is_done_and_whose_peer_is_lost_is_worth_a_restart():
+    """The first one may have had more to write; JAX aborts the other in its wait at the end."""
+    code = (
+        "import os, time; from pagap_jax import processes; processes.join_processes()\n"
+        "if processes.is_first(): time.sleep(3); os._exit(0)"
+    )
+    first, other = toy.launch(["-c", code], 2, 2)
+    _, said = (process.communicate(timeout=60)[1] for process in (first, other))
+    assert (first.returncode, other.returncode) == (0, 42), said
+    assert said.splitlines()[-1].endswith("it goes on from what was saved")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no such host"), OSError("no metadata")])
 def test_a_machine_that_does_not_know_its_others_yet_is_worth_a_retry(error, monkeypatch):
     from jax._src.clusters import ClusterEnv
