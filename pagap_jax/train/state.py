@@ -1,5 +1,6 @@
 """What a training job is between two steps, and how it comes to be."""
 
+import functools
 import math
 from typing import Any
 
@@ -20,7 +21,7 @@ def abstract_params(transformer: Transformer, mesh: Mesh, dtype: str = "float32"
     Args:
         dtype: of the layers. Embeddings and logits are float32 always, as they are computed with.
     """
-    boxed = jax.eval_shape(lambda: _init_boxed(transformer, jax.random.key(0)))
+    boxed = _boxed_shapes(transformer)
     shardings = parameter_shardings(boxed, mesh)
 
     def abstract(path: tuple, x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
@@ -81,6 +82,11 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh)
         out_shardings=shardings,
     )
     return start(params)
+
+
+@functools.lru_cache(maxsize=8)  # a job asks several times, and each layer is traced
+def _boxed_shapes(transformer: Transformer) -> Any:
+    return jax.eval_shape(lambda: _init_boxed(transformer, jax.random.key(0)))
 
 
 def _init_boxed(transformer: Transformer, key: jax.Array) -> Any:
