@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -173,17 +174,25 @@ class TestInTheModel:
     PARAMS = random_params(CONFIG)
     BATCH = pair_batch(8, prompt_width=16, width=8)
 
-    def log_probs(self, config, dropout_key=None):
-        """Of both responses, and the gradient of their sum."""
+    @classmethod
+    @functools.cache
+    def by_the_formula(cls):
+        """What all is compared with."""
+        return cls().log_probs(cls.CONFIG)
+
+    def log_probs(self, config, *dropout_keys):
+        """Of both responses, and the gradient of their sum; with several keys one of each."""
         policy = Policy(Transformer(config), sampleable_size=16, response_length=8)
         responses = np.stack([self.BATCH["response_a"], self.BATCH["response_b"]], axis=1)
 
-        def total(params):
+        def total(params, dropout_key):
             encoded = policy.encode(params, self.BATCH["prompt"], dropout_key)
             scores = sequence_log_prob(policy.log_probs(params, encoded, responses, dropout_key))
             return scores.sum(), scores
 
-        return jax.device_get(jax.jit(jax.value_and_grad(total, has_aux=True))(self.PARAMS))
+        function = jax.jit(jax.value_and_grad(total, has_aux=True))
+        found = [jax.device_get(function(self.PARAMS, key)) for key in dropout_keys or [None]]
+        return found if dropout_keys else found[0]
 
     def use_kernels(self, monkeypatch):
         blocks = Blocks(queries=8, keys=8, lanes=8)
@@ -196,7 +205,7 @@ class TestInTheModel:
          (4, True, "minimal"), (4, True, "full"), (None, False, "minimal")],
     )  # fmt: skip
     def test_log_probs_and_gradients(self, monkeypatch, partitions, scan, remat):
-        expected = self.log_probs(self.CONFIG)
+        expected = self.by_the_formula()
         self.use_kernels(monkeypatch)
         config = dataclasses.replace(self.CONFIG, scan_layers=scan, remat_policy=remat)
         if partitions is None:
@@ -210,17 +219,16 @@ class TestInTheModel:
 
     def test_an_mlp_that_keeps_its_products_alone_has_the_same_gradients(self, monkeypatch):
         """As on TPUs; activations are computed again."""
-        expected = self.log_probs(self.CONFIG)
+        expected = self.by_the_formula()
         monkeypatch.setattr(layers, "is_for_tpu", lambda: True)
         found = self.log_probs(self.CONFIG)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
     def test_dropout_draws_the_same_masks(self, monkeypatch):
         config = dataclasses.replace(self.CONFIG, dropout_rate=0.3)
-        expected = self.log_probs(config, jax.random.key(1))
-        other = self.log_probs(config, jax.random.key(2))
+        expected, other = self.log_probs(config, jax.random.key(1), jax.random.key(2))
         self.use_kernels(monkeypatch)
-        found = self.log_probs(config, jax.random.key(1))
+        (found,) = self.log_probs(config, jax.random.key(1))
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected
         )
