@@ -19,15 +19,10 @@ def study(tmp_path_factory):
     return toy.toy_study(tmp_path_factory)
 
 
-def replay_argv(study, model_dir):
+def replay_argv(study, model_dir, online=None):
     """Offline on the online run's own pairs, in their order."""
-    return toy.align_argv(
-        model_dir,
-        study.directory,
-        study.seed / toy.ONLINE / "d_online",
-        ARM="replay",
-        DATA_ORDER="recorded",
-    )
+    pairs = (online or study.seed / toy.ONLINE) / "d_online"
+    return toy.align_argv(model_dir, study.directory, pairs, ARM="replay", DATA_ORDER="recorded")
 
 
 def files_of(study):
@@ -77,6 +72,18 @@ def test_replayed_parameters_are_those_of_the_online_run(study, replay):
         toy.assert_same_checkpoint(
             study.seed / toy.ONLINE / "checkpoints" / str(step), replay / "checkpoints" / str(step)
         )
+
+
+def test_with_xla_s_own_flags_the_replay_is_the_online_run_too(study, tmp_path):
+    """As users compile; the toy study's programs aren't optimised."""
+    (online,) = (s for s in toy.stages(study.directory) if s.name == f"seed_0/{toy.ONLINE}")
+    own = toy.bindings({"MODEL_DIR": str(tmp_path / "online")})
+    runner = toy.job_runner(xla_flags="")
+    assert runner.run([*online.argv(str(study.directory)), *own])[0] == 0
+    assert runner.run(replay_argv(study, tmp_path / "replay", tmp_path / "online"))[0] == 0
+    for step in toy.SAVED_STEPS:
+        saved = (tmp_path / run / "checkpoints" / str(step) for run in ("online", "replay"))
+        toy.assert_same_checkpoint(*saved)
 
 
 def test_replay_depends_on_the_recorded_order(study, tmp_path_factory):
