@@ -85,17 +85,18 @@ class Machine:
     bandwidth: float
 
     @classmethod
-    def measured(cls) -> "Machine":
+    def measured(cls, rounds: int) -> "Machine":
         n = 2048
         a = jnp.ones((n, n))
         product = jax.jit(lambda a: a @ a)
         # As many numbers as don't fit in a cache; written to nowhere.
         x = jnp.ones(2**27)
         total = jax.jit(jnp.sum)
-        return cls(2 * n**3 / seconds(lambda: product(a)), x.nbytes / seconds(lambda: total(x)))
+        flops = 2 * n**3 / seconds(lambda: product(a), rounds)
+        return cls(flops, x.nbytes / seconds(lambda: total(x), rounds))
 
 
-def seconds(function: Callable[[], object], rounds: int = 7) -> float:
+def seconds(function: Callable[[], object], rounds: int) -> float:
     """The median time of a call that was made once before."""
     jax.block_until_ready(function())
     return statistics.median(once(function) for _ in range(rounds))

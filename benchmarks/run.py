@@ -31,7 +31,7 @@ def main() -> None:
     jax.config.update("jax_numpy_rank_promotion", "allow")  # the plain reference broadcasts
     console = Console()
     with console.status("what the machine can do"):
-        machine = Machine.measured()
+        machine = Machine.measured(2 * arguments.rounds + 1)
     console.print(
         f"{machine.flops / 1e9:.0f} GFLOP/s in matrix products, {machine.bandwidth / 1e9:.0f} GB/s"
     )
