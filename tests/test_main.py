@@ -51,6 +51,16 @@ def test_help_names_every_job():
         assert f"  {name} " in result.stdout and job.description in result.stdout
 
 
+def test_a_reader_that_has_seen_enough_sees_no_traceback():
+    """Of `pagap --help | head -1`, say."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as unread:
+        command = [sys.executable, "-m", "pagap_jax.main", "--help"]
+        done = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_help_on_a_job_that_is_none():
     result = pagap("aling", "--help")
     assert result.returncode == 2 and "did you mean 'align'" in result.stderr
