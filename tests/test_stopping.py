@@ -156,6 +156,20 @@ def test_a_signal_while_python_ends_changes_no_exit_code(number, start):
     assert end(process)[0] == 0
 
 
+def test_a_job_that_is_over_has_its_patience_once_more(start):
+    """While it waits for the others; JAX aborts them where it ends first."""
+    body = (
+        '    print("ready", flush=True)\n'
+        "    while not stopping.is_requested():\n        time.sleep(0.01)\n"
+        "    time.sleep(0.3)\n    stopping.over(0)\n    time.sleep(0.3)\n"
+        '    print("met the others", flush=True)\n'
+    )
+    process = start(body)
+    process.terminate()
+    assert process.communicate(timeout=TIME_LIMIT)[0] == "met the others\n"
+    assert process.returncode == 0
+
+
 def test_an_ignored_ctrl_c_stays_ignored_and_handlers_come_back():
     before = [signal.getsignal(number) for number in EXIT_CODES]
     interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)
