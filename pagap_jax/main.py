@@ -2,8 +2,6 @@
 
 import importlib
 import os
-import select
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -34,24 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         stopping.ignore_at_the_very_end()
         stopping.watch("pagap")  # before the other imports, which take a moment
-        return stopping.over(_run_while_read(sys.argv[1:]))
+        return stopping.over(stopping.while_read(lambda: _run(sys.argv[1:])))
     with stopping.watched():
         return _run(list(argv))
-
-
-def _run_while_read(arguments: list[str]) -> int:
-    """Ends as any program does whose reader has seen enough: `pagap show PAIRS | head`."""
-    try:
-        exit_code = _run(arguments)
-        sys.stdout.flush()
-        return exit_code
-    except BrokenPipeError:
-        stdout, look = sys.stdout.fileno(), select.poll()
-        look.register(stdout, 0)
-        if not look.poll(0):  # it was another pipe
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
-        return 128 + signal.SIGPIPE
 
 
 def _run(arguments: list[str]) -> int:

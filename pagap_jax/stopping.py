@@ -161,6 +161,24 @@ def said_on(console: int) -> Iterator[None]:
         _watch.console = before
 
 
+def while_read(run: Callable[[], int]) -> int:
+    """The exit code of `run`, which ends as any program does whose reader has seen enough.
+
+    Of `pagap show PAIRS | head`, say.
+    """
+    try:
+        exit_code = run()
+        sys.stdout.flush()
+        return exit_code
+    except BrokenPipeError:
+        stdout, look = sys.stdout.fileno(), select.poll()
+        look.register(stdout, 0)
+        if not look.poll(0):  # it was another pipe
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+        return 128 + signal.SIGPIPE
+
+
 def ignore_at_the_very_end() -> None:
     """For a process of its own, first of all: Python gives signals back at last, which would kill.
 

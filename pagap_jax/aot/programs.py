@@ -174,7 +174,7 @@ def align(shapes: Shapes, job: Mapping[str, Any]) -> Iterator[Program]:
     step = AlignStep(policy, source, loss, reduction, job["optimizer"], number)
     state = shapes.state(job["model"], job["optimizer"])
     frozen = FrozenModels(reference, judge_params)
-    function = compile_align_step(step, state, shapes.mesh, origin.records)
+    function = compile_align_step(step, shapes.mesh, origin.records)
     rates = (shapes.number(), shapes.number())
     yield Program(
         "online step" if origin.records else "offline step",

@@ -1,6 +1,7 @@
 """All measures of one checkpoint (§4.1, §5): samples once, then asks everything about them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from pagap_jax.evaluation.kl import response_kl
 from pagap_jax.evaluation.shown import shown_of
 from pagap_jax.evaluation.win_rate import outcomes_of, select_half
 from pagap_jax.intervals import mean_of, rate_of
-from pagap_jax.mapping.batching import compile_for, compile_sampler, map_batches
+from pagap_jax.mapping.batching import FEW, compile_for, compile_sampler, map_batches
 from pagap_jax.mapping.judging import Judge
 from pagap_jax.policies import Policy
 from pagap_jax.sampling.loop import END_ID
@@ -136,6 +137,7 @@ class Functions:
     scores: Callable
 
     @classmethod
+    @functools.lru_cache(maxsize=FEW)
     def compiled(
         cls, policy: Policy, sampling: SamplingMethod, seed: int, mesh: Mesh
     ) -> "Functions":

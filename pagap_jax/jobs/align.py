@@ -27,6 +27,7 @@ from pagap_jax.jobs.pair_origins import PairOrigin
 from pagap_jax.jobs.reference_scores import origin
 from pagap_jax.lineage import require_job
 from pagap_jax.losses.alignment import AlignmentLoss
+from pagap_jax.mapping.batching import FEW
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
     batch_sharding,
@@ -122,7 +123,7 @@ def align(
         made_of = origin(pairs_dir, initial_checkpoint_path, vocabulary, model, pairs)
         opened = pair_origin.open(policy, vocabulary, mesh, frozen_dtype, made_of)
         step = opened.step(policy, *objective.parts, optimizer, num_microbatches)
-        compiled = compile_align_step(step, start.abstract(optimizer), mesh, pair_origin.records)
+        compiled = compile_align_step(step, mesh, pair_origin.records)
         frozen = FrozenModels(start.reference(opened.columns), opened.judge_params)
         params = start.abstract(optimizer).params
         facts = labels.facts(params, data_order, learning_rate, loop, seed) | objective.facts()
@@ -200,15 +201,17 @@ def update_by_step(
     return update
 
 
-def compile_align_step(step: AlignStep, abstract: TrainState, mesh: Mesh, records: bool) -> Any:
+@functools.lru_cache(maxsize=FEW)
+def compile_align_step(step: AlignStep, mesh: Mesh, records: bool) -> Any:
     """Jits the step with explicit shardings.
 
     Rate, β, key and frozen models are arguments, so that a sweep over them compiles once.
 
     Args:
-        abstract: state with shardings.
         records: whether the step gives the pairs that it made, with their prompts.
     """
+    params = abstract_params(step.policy.transformer, mesh)
+    abstract = abstract_state(params, step.optimizer, mesh)
     state_sharding = jax.tree.map(lambda x: x.sharding, abstract)
     whole = replicated(mesh)
 

@@ -5,6 +5,7 @@ never changes, so a sweep of offline runs from one π_sft needs its log-probs bu
 """
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.jobs.inputs import build_policy, open_pairs
 from pagap_jax.lineage import fingerprint_of, require_job
-from pagap_jax.mapping.batching import compile_for, map_batches
+from pagap_jax.mapping.batching import FEW, compile_for, map_batches
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy
@@ -70,6 +71,7 @@ def reference_scores(
         return run.finish({"pairs": len(pairs), "mean_log_prob": float(np.mean(scores))})
 
 
+@functools.lru_cache(maxsize=FEW)
 def compile_scorer(policy: Policy, mesh: Mesh) -> Callable:
     """Jits `(params, batch)`: summed log-probs of both responses."""
 

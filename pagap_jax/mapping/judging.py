@@ -1,6 +1,7 @@
 """A preference model's judgement of a whole data set."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ from jax.sharding import Mesh
 from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import NotANumberError
-from pagap_jax.mapping.batching import compile_for, map_batches
+from pagap_jax.mapping.batching import FEW, compile_for, map_batches
 from pagap_jax.mapping.kept import KeptRows
 from pagap_jax.preference_models import Judgement, PreferenceModel
 
 
+@functools.lru_cache(maxsize=FEW)
 def compile_judge(model: PreferenceModel, mesh: Mesh) -> Callable:
     """Jits `(params, batch)`: both orders of each pair."""
 

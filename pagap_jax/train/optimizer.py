@@ -5,6 +5,7 @@ takes as an argument, so that a sweep over rates compiles once.
 """
 
 import dataclasses
+import functools
 
 import gin
 import numpy as np
@@ -14,6 +15,7 @@ from pagap_jax.ranges import Count, CountOrZero, Positive, Share, ShareBelowOne
 
 
 @gin.configurable
+@functools.cache  # the same optimizer is the same object: a program with it is compiled once
 def adafactor(decay_rate: Share = 0.8, min_dim_size_to_factor: Count = 128):
     """optax's Adafactor with T5X's settings: scaled by parameter norm, updates clipped at 1."""
     return optax.adafactor(
@@ -26,6 +28,7 @@ def adafactor(decay_rate: Share = 0.8, min_dim_size_to_factor: Count = 128):
 
 
 @gin.configurable
+@functools.cache
 def adam(b1: ShareBelowOne = 0.9, b2: ShareBelowOne = 0.99):
     """Adam, for tiny models: Adafactor's factored moments gain nothing there (our choice)."""
     return optax.chain(optax.scale_by_adam(b1=b1, b2=b2), optax.scale(-1.0))

@@ -197,8 +197,7 @@ def run_align(source, mesh):
     """Two updates of the align step, as its job jits them."""
     optimizer = adam()
     step = AlignStep(POLICY, source, AlignmentLoss.IPO, Reduction.SUM, optimizer)
-    abstract = abstract_state(abstract_params(POLICY.transformer, mesh), optimizer, mesh)
-    update = compile_align_step(step, abstract, mesh, source is not offline_pairs)
+    update = compile_align_step(step, mesh, source is not offline_pairs)
     with jax.set_mesh(mesh):
         state = init_state(place(PARAMS, mesh), optimizer, mesh)
         frozen = FrozenModels(place(REFERENCE, mesh), place(JUDGE_PARAMS, mesh))
