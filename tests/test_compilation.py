@@ -1,12 +1,28 @@
 """Compilations are counted, reported and cached."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pagap_jax import compilation
+from pagap_jax.align.online import OnlinePairs
+from pagap_jax.align.step import AlignStep, Reduction
 from pagap_jax.compilation import Compilations, keep_compilations
+from pagap_jax.evaluation.examine import Functions
+from pagap_jax.jobs.align import compile_align_step
+from pagap_jax.jobs.reference_scores import compile_scorer
+from pagap_jax.losses.alignment import AlignmentLoss
+from pagap_jax.mapping.judging import compile_judge
+from pagap_jax.model.sharding import make_mesh
+from pagap_jax.model.transformer import Transformer
+from pagap_jax.policies import Policy
+from pagap_jax.preference_models import PreferenceModel
+from pagap_jax.sampling.methods import SamplingMethod
+from pagap_jax.train.optimizer import adam
+from tests.fixtures.tiny import CONFIG, SPECIAL
 
 
 def test_each_new_shape_is_a_program(capsys, monkeypatch):
@@ -47,3 +63,27 @@ def test_kept_in_the_user_s_cache_unless_told_otherwise(cache_setting, monkeypat
     keep_compilations()
     kept = jax.config.values["jax_compilation_cache_dir"]
     assert kept == str(tmp_path / "pagap_jax" / "compiled")
+
+
+def programs(b1=0.9, temperature=1.0, **settings):
+    """Those of jobs with these settings, whose objects are made anew for each job."""
+    transformer, mesh = Transformer(dataclasses.replace(CONFIG, **settings)), make_mesh()
+    policy, sampling = Policy(transformer, 16, 4), SamplingMethod(temperature)
+    judge = PreferenceModel(transformer, dataclasses.replace(SPECIAL), 16)
+    source = OnlinePairs(policy, judge, sampling)
+    step = AlignStep(policy, source, AlignmentLoss("ipo"), Reduction("sum"), adam(b1=b1))
+    return (
+        compile_align_step(step, mesh, True), Functions.compiled(policy, sampling, 0, mesh),
+        compile_judge(judge, mesh), compile_scorer(policy, mesh),
+    )  # fmt: skip
+
+
+def same(one, other):
+    return [a is b for a, b in zip(one, other, strict=True)]
+
+
+def test_jobs_of_equal_settings_share_what_is_traced():
+    assert same(programs(), programs()) == [True] * 4
+    assert same(programs(), programs(b1=0.8)) == [False, True, True, True]
+    assert same(programs(), programs(temperature=0.5)) == [False, False, True, True]
+    assert same(programs(), programs(dropout_rate=0.2)) == [False] * 4
