@@ -45,7 +45,10 @@ FIG_ORDER = StudyFigure(
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The toy study's folder, extended: stages that were finished before aren't run again."""
+    """The toy study's stages, extended: what was finished before isn't run again.
+
+    The study of all of them has a folder of its own: other tests read the toy study's meanwhile.
+    """
     finished = toy.toy_study(tmp_path_factory)
     before = (finished.seed / toy.ONLINE / "result.json").stat().st_mtime_ns
     with pytest.MonkeyPatch.context() as patch:
@@ -60,11 +63,10 @@ def study(tmp_path_factory):
             code, said = toy.job_runner().run(stage.argv(str(finished.directory)))
             assert code == 0, (stage.name, said)
         context = context_of(plan, "Toy", (), ("study", "--gin_file=x.gin", "--gin.STUDY_DIR='y'"))
-        was = (finished.directory / "study.json").read_bytes()
-        context.write(finished.directory)
-        out = tmp_path_factory.mktemp("report")
-        assert command.run_command([str(finished.directory), f"--out={out}"]) == 0
-        (finished.directory / "study.json").write_bytes(was)
+        extended, out = (tmp_path_factory.mktemp(name) for name in ("extended", "report"))
+        (extended / "seed_0").symlink_to(finished.seed)
+        context.write(extended)
+        assert command.run_command([str(extended), f"--out={out}"]) == 0
     assert (finished.seed / toy.ONLINE / "result.json").stat().st_mtime_ns == before
     return finished, out
 
