@@ -8,6 +8,8 @@ from pagap_jax.processes import is_first
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _FROM_CACHE = "/jax/compilation_cache/cache_hits"
 REPORTED_FROM = 1.0  # seconds
+# Programs of one kind that a process keeps traced: a study's worker runs many jobs with the same.
+FEW = 4
 
 
 def keep_compilations() -> None:

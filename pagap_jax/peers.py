@@ -137,15 +137,14 @@ class Watch:
         self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._on_abort)
         libc.signal(signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
 
-    def stop(self) -> None:
-        """Before Python shuts down: no thread may then be in a call of JAX's."""
+    def end(self, shut_down: Callable[[], None]) -> None:
+        """Waits for the others by JAX's `shut_down`; where one is lost a restart is worth it.
+
+        Before Python shuts down: no thread may then be in a call of JAX's.
+        """
         self.peers.is_over = True
         self._over.set()
         self._thread.join()
-
-    def end(self, shut_down: Callable[[], None]) -> None:
-        """Waits for the others by JAX's `shut_down`; where one is lost a restart is worth it."""
-        self.stop()
         try:
             shut_down()
         except RuntimeError:

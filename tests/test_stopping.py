@@ -197,5 +197,14 @@ def test_the_others_are_told_also_of_what_came_before_they_were_there():
     assert told == ["nobody", "others"]
 
 
+@pytest.mark.parametrize("number", EXIT_CODES)
+def test_what_a_signal_may_have_caused_ends_by_the_signal(number):
+    """A peer that had the same Ctrl-C may be lost before this process looks."""
+    with watched_patiently():
+        assert stopping.exit_code_or(134) == 134
+        os.kill(os.getpid(), number)
+        assert stopping.exit_code_or(134) == EXIT_CODES[number]
+
+
 def test_ctrl_c_is_worth_no_restart():
     assert issubclass(InterruptError, StoppedError) and InterruptError.exit_code == 130

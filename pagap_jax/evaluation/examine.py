@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from pagap_jax.compilation import FEW
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.evaluation.classification import PairScores, classify, log_prob_shift, score_pairs
 from pagap_jax.evaluation.kl import response_kl
 from pagap_jax.evaluation.shown import shown_of
 from pagap_jax.evaluation.win_rate import outcomes_of, select_half
 from pagap_jax.intervals import mean_of, rate_of
-from pagap_jax.mapping.batching import FEW, compile_for, compile_sampler, map_batches
+from pagap_jax.mapping.batching import compile_for, compile_sampler, map_batches
 from pagap_jax.mapping.judging import Judge
 from pagap_jax.policies import Policy
 from pagap_jax.sampling.loop import END_ID

@@ -20,6 +20,7 @@ from pagap_jax.align.step import AlignStep, FrozenModels, Reduction
 from pagap_jax.array_types import RandomKey, Scalar
 from pagap_jax.checkpoints.restoring import restore_params
 from pagap_jax.checkpoints.saving import TrainState
+from pagap_jax.compilation import FEW
 from pagap_jax.data.batches import DataOrder
 from pagap_jax.data.texts import Texts, keep_texts
 from pagap_jax.jobs.inputs import RunLabels, batch_at, build_policy, open_pairs
@@ -27,7 +28,6 @@ from pagap_jax.jobs.pair_origins import PairOrigin
 from pagap_jax.jobs.reference_scores import origin
 from pagap_jax.lineage import require_job
 from pagap_jax.losses.alignment import AlignmentLoss
-from pagap_jax.mapping.batching import FEW
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import (
     batch_sharding,

@@ -18,6 +18,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from pagap_jax.checkpoints.restoring import restore_params
+from pagap_jax.compilation import FEW
 from pagap_jax.data.reading import StoredPairs
 from pagap_jax.data.vocabulary import describe_vocabulary
 from pagap_jax.errors import ConfigError
@@ -25,7 +26,7 @@ from pagap_jax.evaluation.classification import score_responses
 from pagap_jax.files import read_arrays, write_atomically
 from pagap_jax.jobs.inputs import build_policy, open_pairs
 from pagap_jax.lineage import fingerprint_of, require_job
-from pagap_jax.mapping.batching import FEW, compile_for, map_batches
+from pagap_jax.mapping.batching import compile_for, map_batches
 from pagap_jax.model.config import T5Config
 from pagap_jax.model.sharding import check_batch_size, make_mesh
 from pagap_jax.policies import Policy

@@ -18,8 +18,6 @@ from pagap_jax.processes import asked_to_stop
 from pagap_jax.progress import progress_bar
 from pagap_jax.sampling.methods import SamplingMethod
 
-# Programs of one kind that a process keeps traced: a study's worker runs many jobs with the same.
-FEW = 4
 UNSAVED = "the batch under way, to keep what is done"
 STOPPED = "asked to stop; all that was saved is kept: the same command goes on"
 

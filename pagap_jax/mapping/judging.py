@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from pagap_jax.compilation import FEW
 from pagap_jax.data.reading import Column
 from pagap_jax.data.stored import TokenPairs
 from pagap_jax.errors import NotANumberError
-from pagap_jax.mapping.batching import FEW, compile_for, map_batches
+from pagap_jax.mapping.batching import compile_for, map_batches
 from pagap_jax.mapping.kept import KeptRows
 from pagap_jax.preference_models import Judgement, PreferenceModel
 
