@@ -14,7 +14,10 @@ import pagap_jax  # noqa: F401  # its settings for buckets come before gcsfs is 
 _DEVICES = "--xla_force_host_platform_device_count=8"
 # Tests compile much and compute little: without optimisation that takes a third of the time. The
 # names are those of the jaxlib in constraints.txt; another one may not know them, and say so.
-_QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+_QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pagap_jax" / "tests"
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -27,6 +30,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish() -> None:
+    import tests.fixtures.frozen  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from benchmarks.measures import T5_1_1_SMALL, TINY
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Encoded, Policy
 from tests.fixtures.tiny import random_params
-from tests.fixtures.toy import ROOT, one_device, quick_compilation
+from tests.fixtures.toy import ROOT, one_device
 
 
 def test_counts_of_the_issue_s_example():
@@ -52,7 +52,7 @@ def test_runs_and_writes_results(tmp_path):
     command = ["-m", "benchmarks.run", "--size=tiny", "--rounds=1", f"--results={file}"]
     finished = subprocess.run(
         [sys.executable, *command, f"--profile={tmp_path / 'trace'}"],
-        cwd=ROOT, env=one_device() | {"XLA_FLAGS": quick_compilation()},
+        cwd=ROOT, env=one_device(),
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr

@@ -18,14 +18,14 @@ def study(tmp_path_factory):
 
 def refused(argv, exit_code=2):
     """Runs a job, checks that it refuses, and gives its message."""
-    found, said = toy.job_runner(toy.quick_compilation()).run(argv)
+    found, said = toy.job_runner().run(argv)
     assert found == exit_code  # a traceback would be an exception here
     assert said.startswith(f"pagap {argv[0]}: ")
     return said
 
 
 def accepted(argv):
-    assert toy.job_runner(toy.quick_compilation()).run(argv)[0] == 0
+    assert toy.job_runner().run(argv)[0] == 0
 
 
 def content(folder):

@@ -49,9 +49,7 @@ def argv(job, *gin_files, **macros):
 
 
 def run(*arguments, larger=False, **macros):
-    exit_code, said = toy.job_runner(toy.quick_compilation()).run(
-        [*argv(*arguments, **macros), *[LARGER] * larger]
-    )
+    exit_code, said = toy.job_runner().run([*argv(*arguments, **macros), *[LARGER] * larger])
     assert exit_code == 0, said
 
 
@@ -87,9 +85,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(pairs, tmp_path):
     """It has one id more than the checkpoint has embeddings."""
     run(*PREPARE, **prepare_macros(tmp_path / "pairs", pairs.parent), larger=True)
     macros = training(tmp_path / "sft", tmp_path / "pairs", T5X, INITIAL_CHECKPOINT_PATH=T5X)
-    exit_code, said = toy.job_runner(toy.quick_compilation()).run(
-        [*argv("sft", "jobs/sft.gin", *GIN, **macros), LARGER]
-    )
+    exit_code, said = toy.job_runner().run([*argv("sft", "jobs/sft.gin", *GIN, **macros), LARGER])
     assert exit_code == 2
     assert "the vocabulary has 385 ids, the model's vocab_size is 384" in said
 
@@ -99,7 +95,7 @@ def start_alignment(folder, pairs, processes, devices, **macros):
     converted = folder.parent / "orbax"
     if not converted.exists():
         argv_ = ["checkpoint", "convert", str(HF), str(converted), "--to", "orbax"]
-        assert toy.job_runner(toy.quick_compilation()).run(argv_)[0] == 0
+        assert toy.job_runner().run(argv_)[0] == 0
     macros = training(folder, pairs, HF, SFT_DIR=converted, BETA=0.1, NUM_PARTITIONS=2, **macros)
     command = argv("align", "jobs/align_offline.gin", *GIN, **macros)
     return toy.launch(["-m", "pagap_jax.main", *command], processes, devices)
