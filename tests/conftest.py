@@ -32,6 +32,21 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """The toy study, finished."""
+    from tests.fixtures import toy
+
+    return toy.toy_study(tmp_path_factory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first that needs the toy study makes it at once: it's there when others ask for it."""
+    needs_it = (item.path for item in items if "study" in getattr(item, "fixturenames", ()))
+    first = next(needs_it, None)
+    items.sort(key=lambda item: item.path != first)
+
+
 def pytest_collection_finish() -> None:
     import tests.fixtures.frozen  # noqa: F401
 

@@ -197,6 +197,15 @@ def test_the_others_are_told_also_of_what_came_before_they_were_there():
     assert told == ["nobody", "others"]
 
 
+@pytest.fixture
+def _ctrl_c_is_heard():
+    """Also where a script's background job, which ignores it, runs the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 @pytest.mark.parametrize("number", EXIT_CODES)
 def test_what_a_signal_may_have_caused_ends_by_the_signal(number):
     """A peer that had the same Ctrl-C may be lost before this process looks."""

@@ -248,9 +248,9 @@ def test_where_there_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("num_partitions", [1, 2, 8])
-def test_eight_devices_restore_what_one_saved(num_partitions, tmp_path_factory):
+def test_eight_devices_restore_what_one_saved(num_partitions, study):
     """The toy study ran on one device; sixteen columns spread over eight."""
-    run = toy.toy_study(tmp_path_factory).seed / toy.ONLINE
+    run = study.seed / toy.ONLINE
     mesh = make_mesh(num_partitions)
     config = T5Config(
         vocab_size=72, dtype="float32", emb_dim=16, num_heads=1, head_dim=16, mlp_dim=32,

@@ -9,8 +9,6 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-from tests.fixtures import toy
-
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPT, NOTEBOOK = EXAMPLES / "library.py", EXAMPLES / "library.ipynb"
 
@@ -42,8 +40,8 @@ def test_the_notebook_is_the_script():
     assert NOTEBOOK.read_text() == as_file(notebook_of(SCRIPT.read_text())), __doc__
 
 
-def test_it_runs_on_a_study(tmp_path_factory, monkeypatch, capsys):
-    monkeypatch.setenv("STUDY_DIR", str(toy.toy_study(tmp_path_factory).directory))
+def test_it_runs_on_a_study(study, monkeypatch, capsys):
+    monkeypatch.setenv("STUDY_DIR", str(study.directory))
     made = runpy.run_path(str(SCRIPT))
     printed = capsys.readouterr().out
     assert f"KL from π_sft: about {made['shift'].mean():.2f} nats a response" in printed

@@ -14,11 +14,6 @@ from tests.fixtures.faults import Fault
 FILES_READ = {}
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
 def replay_argv(study, model_dir, online=None):
     """Offline on the online run's own pairs, in their order."""
     pairs = (online or study.seed / toy.ONLINE) / "d_online"

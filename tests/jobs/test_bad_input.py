@@ -11,11 +11,6 @@ GOOD = {"prompt": "p", "response_a": "x", "response_b": "y", "choice": 0}
 BOOKKEEPING = {"run.json", ".lock"}
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
 def refused(argv, exit_code=2):
     """Runs a job, checks that it refuses, and gives its message."""
     found, said = toy.job_runner().run(argv)

@@ -25,11 +25,6 @@ def server(tmp_path_factory):
         yield found
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
 def sft(model_dir, **fault):
     argv = ["sft", "--gin_file=test/toy/sft.gin"]
     argv += toy.bindings({"MODEL_DIR": model_dir, "PAIRS_DIR": PAIRS, "SEED": 0})

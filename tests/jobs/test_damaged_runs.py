@@ -10,11 +10,6 @@ from tests.fixtures.interruptions import contents
 STEPS = toy.SAVED_STEPS
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
 @pytest.fixture
 def again(study, tmp_path):
     """Runs the job of a stage in a copy of its folder: exit code, and what it says."""

@@ -39,8 +39,7 @@ def test_packaged_checkpoint_is_a_trained_model(width):
     assert np.abs(params["segment_embedder"]["embedding"]).max() > 0.1
 
 
-def test_pretrain_exports_what_a_job_can_start_from(tmp_path_factory):
-    study = toy.toy_study(tmp_path_factory)
+def test_pretrain_exports_what_a_job_can_start_from(study, tmp_path_factory):
     directory = tmp_path_factory.mktemp("pretrain") / "verdicts"
     macros = {
         "MODEL_DIR": str(directory),

@@ -43,11 +43,6 @@ TOLERANCE = {"rtol": 1e-4, "atol": 5e-6}
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
 def folders(study, tmp_path_factory):
     """What each launch wrote."""
     stages = toy.stages(study.directory)

@@ -2,16 +2,9 @@
 
 import random
 
-import pytest
-
 from tests.fixtures import toy
 from tests.fixtures.faults import Fault
 from tests.fixtures.interruptions import Interrupted
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
 
 
 def test_evaluation_keeps_the_checkpoints_that_it_measured(study, tmp_path):

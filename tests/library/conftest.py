@@ -4,13 +4,12 @@ import pytest
 
 import pagap_jax
 from pagap_jax.data.reading import read_token_pairs
-from tests.fixtures import toy
 
 
 @pytest.fixture(scope="package")
-def study(tmp_path_factory):
+def study(study):
     """The folder of the toy study's seed."""
-    return toy.toy_study(tmp_path_factory).seed
+    return study.seed
 
 
 @pytest.fixture(scope="package")

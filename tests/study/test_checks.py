@@ -6,11 +6,6 @@ from pagap_jax.study.checks import refuse
 from tests.fixtures import toy
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
 def test_a_setting_that_a_later_stage_refuses_ends_the_study_before_the_first(tmp_path):
     (tmp_path / "own.gin").write_text("OPTIMIZER = @adamm()\n")
     folder = tmp_path / "study"

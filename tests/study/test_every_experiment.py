@@ -44,31 +44,30 @@ FIG_ORDER = StudyFigure(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(study, tmp_path_factory):
     """The toy study's stages, extended: what was finished before isn't run again.
 
     The study of all of them has a folder of its own: other tests read the toy study's meanwhile.
     """
-    finished = toy.toy_study(tmp_path_factory)
-    before = (finished.seed / toy.ONLINE / "result.json").stat().st_mtime_ns
+    before = (study.seed / toy.ONLINE / "result.json").stat().st_mtime_ns
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(experiments.EXPERIMENTS, ADDED.name, ADDED)
         patch.setitem(figures.FIGURES, FIG_ORDER.name, FIG_ORDER)
         names = tuple(name for name in experiments.EXPERIMENTS if name != "loss")
-        bindings = [f"STUDY_DIR={str(finished.directory)!r}", "Plan.name='toy'"]
+        bindings = [f"STUDY_DIR={str(study.directory)!r}", "Plan.name='toy'"]
         gin_file = "test/everything.gin"
         parse(load_job("study"), [gin_file], [*bindings, f"Plan.experiments={names!r}"])
         plan = gin.get_bindings("study")["plan"]
         for stage in plan.stages():
-            code, said = toy.job_runner().run(stage.argv(str(finished.directory)))
+            code, said = toy.job_runner().run(stage.argv(str(study.directory)))
             assert code == 0, (stage.name, said)
         context = context_of(plan, "Toy", (), ("study", "--gin_file=x.gin", "--gin.STUDY_DIR='y'"))
         extended, out = (tmp_path_factory.mktemp(name) for name in ("extended", "report"))
-        (extended / "seed_0").symlink_to(finished.seed)
+        (extended / "seed_0").symlink_to(study.seed)
         context.write(extended)
         assert command.run_command([str(extended), f"--out={out}"]) == 0
-    assert (finished.seed / toy.ONLINE / "result.json").stat().st_mtime_ns == before
-    return finished, out
+    assert (study.seed / toy.ONLINE / "result.json").stat().st_mtime_ns == before
+    return study, out
 
 
 def test_every_figure_but_the_training_curves_is_drawn(study):

@@ -137,9 +137,8 @@ def test_a_missed_gate_ends_the_study_there(study_dir, monkeypatch, capsys):
     assert OneStageAtATime.seen[-1] == "seed_1/proxy" and not written
 
 
-def test_a_missed_gate_is_one_message_and_exit_2(tmp_path_factory):
+def test_a_missed_gate_is_one_message_and_exit_2(study):
     """The toy study's golden model is no good; all that is asked for here is there already."""
-    study = toy.toy_study(tmp_path_factory)
     before = toy.results(study.directory)
     missed = toy.pagap(
         *toy.study_argv(study.directory),

@@ -19,11 +19,6 @@ from tests.fixtures.faults import Fault
 ARMS = {"golden", "offline", "online", "sft"}
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return toy.toy_study(tmp_path_factory)
-
-
 def test_every_checkpoint_has_its_row(study):
     frame = read_csv(study.directory / "rows.csv")
     assert set(frame["arm"]) == ARMS
