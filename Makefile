@@ -8,7 +8,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY_DIR ?= studies/tiny
-TEST_PROCESSES ?= 2
+# One more than the cores that it is meant for: tests also wait, for signals and for each other.
+TEST_PROCESSES ?= 3
 VENV := .venv
 READY := $(VENV)/.ready
 

@@ -1,8 +1,6 @@
 """The benchmark runs, and counts what it says it counts."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,8 +10,8 @@ from benchmarks.counts import Counts, Machine
 from benchmarks.measures import T5_1_1_SMALL, TINY
 from pagap_jax.model.transformer import Transformer
 from pagap_jax.policies import Encoded, Policy
+from tests.fixtures import toy
 from tests.fixtures.tiny import random_params
-from tests.fixtures.toy import ROOT, one_device
 
 
 def test_counts_of_the_issue_s_example():
@@ -50,12 +48,8 @@ def test_counts_are_the_compiler_s():
 def test_runs_and_writes_results(tmp_path):
     file = tmp_path / "results.json"
     command = ["-m", "benchmarks.run", "--size=tiny", "--rounds=1", f"--results={file}"]
-    finished = subprocess.run(
-        [sys.executable, *command, f"--profile={tmp_path / 'trace'}"],
-        cwd=ROOT, env=one_device(),
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
+    running = toy.start([*command, f"--profile={tmp_path / 'trace'}"], toy.one_device())
+    toy.end([running], 0)
     measures = json.loads(file.read_text())["measures"]
     names = {name.partition(",")[0] for name in measures}
     assert names == {"sampling", "offline step", "preference model", "online step", "evaluation"}
